@@ -1,0 +1,48 @@
+#include "base/error.h"
+
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static size_t finished_length(int wanted, size_t size)
+{
+    if (wanted < 0)
+        return 0;
+    return (size_t)wanted < size ? (size_t)wanted : size - 1;
+}
+
+int error_set(struct error *error, int code, const char *format, ...)
+{
+    char raw[sizeof(error->text) + 8]; /* longer than the text, so that a cut shows as "…" */
+    va_list args;
+    int len;
+
+    if (!error)
+        return code;
+    /* The arguments may point into error->text. */
+    va_start(args, format);
+    len = vsnprintf(raw, sizeof(raw), format, args);
+    va_end(args);
+    (void)text_escape(error->text, sizeof(error->text), raw, finished_length(len, sizeof(raw)));
+    return code;
+}
+
+int error_prefix(struct error *error, int code, const char *format, ...)
+{
+    char raw[2 * sizeof(error->text)];
+    va_list args;
+    size_t used;
+    int len;
+
+    if (!error)
+        return code;
+    va_start(args, format);
+    len = vsnprintf(raw, sizeof(error->text), format, args);
+    va_end(args);
+    used = finished_length(len, sizeof(error->text));
+    len = snprintf(raw + used, sizeof(raw) - used, ": %s", error->text);
+    used += finished_length(len, sizeof(raw) - used);
+    (void)text_escape(error->text, sizeof(error->text), raw, used);
+    return code;
+}
