@@ -27,6 +27,7 @@ struct process_result {
     bool timed_out;
     bool output_exceeded;
     double seconds;
+    double timeout;       /* the limit it ran under, for process_describe */
     uint64_t max_rss;  /* bytes */
     struct buf output; /* stdout and stderr, interleaved; buf_free */
 };
