@@ -4,9 +4,6 @@
 #include "base/text.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* jansson itself goes down to 2048 levels. Looks only at brackets outside strings; what is wrong
@@ -62,15 +59,6 @@ int json_parse(const char *text, size_t len, json_t **ret, struct error *error)
     }
     *ret = value;
     return 0;
-}
-
-char *json_text(const json_t *value)
-{
-    char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
-
-    if (!text)
-        abort();
-    return text;
 }
 
 static const char *type_name(json_type type)

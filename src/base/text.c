@@ -148,7 +148,7 @@ void double_to_text(double value, char ret_text[static 32])
 {
     locale_t old = uselocale(get_c_locale());
 
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = 15; digits <= 17; digits++) {
         (void)snprintf(ret_text, 32, "%.*g", digits, value);
         if (text_to_double(ret_text, NULL) == value)
             break;

@@ -17,6 +17,6 @@ size_t text_escape(char *ret_text, size_t size, const char *text, size_t len);
  * `ret_integer` (may be NULL) says whether it has neither fraction nor exponent. */
 size_t number_length(const char *text, bool *ret_integer);
 
-/* strtod and the shortest "%.{1..17}g" that reads back the same, both with '.'. */
+/* strtod, and "%g" with as few of 15–17 digits as read back the same; both with '.'. */
 double text_to_double(const char *text, char **ret_end);
 void double_to_text(double value, char ret_text[static 32]);

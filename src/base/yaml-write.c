@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* YAML wants the ':' within 1024 characters, and an escape may take ten. */
+#define SIMPLE_KEY_MAX 100
+
 /* Whether a plain scalar says the same to YAML 1.1, YAML 1.2 and us: letters first, then only what
  * never needs quotes, and none of the words that some reader takes for something else. */
 static bool is_plain(const char *text, size_t len)
@@ -130,8 +133,14 @@ static void write_nested(struct buf *buf, const json_t *value, int indent, bool 
     {
         buf_addf(buf, "%*s", inline_first ? 0 : indent, "");
         inline_first = false;
-        write_string(buf, key, strlen(key));
-        buf_add_str(buf, ":");
+        if (strlen(key) > SIMPLE_KEY_MAX) {
+            buf_add_str(buf, "? ");
+            write_string(buf, key, strlen(key));
+            buf_addf(buf, "\n%*s:", indent, "");
+        } else {
+            write_string(buf, key, strlen(key));
+            buf_add_str(buf, ":");
+        }
         if (is_nested(item)) {
             buf_add_str(buf, "\n");
             write_nested(buf, item, indent + 2, false);
