@@ -15,7 +15,8 @@ struct policy_stage {
     char **organisations; /* NULL-terminated; NULL: all */
     double share;         /* of the devices, by hash; 1 when absent */
     uint64_t devices;     /* at most so many release permits since the start, 0: no limit */
-    uint64_t min_settled; /* settled release exposures that were granted in this stage */
+    uint64_t min_settled; /* settled release exposures that were granted in this stage; when
+                             absent the cap `devices`, or 0; at run time never more than the stage can reach */
     double min_time;      /* seconds since the stage opened */
     bool approval;        /* waits for a person's `approve` */
 };
@@ -45,4 +46,5 @@ struct policy {
  * Errors name the member ("policy.stages[1].share: …"). Free with policy_free. */
 int policy_parse(const json_t *value, struct policy *ret, struct error *error);
 void policy_free(struct policy *policy);
+void policy_copy(const struct policy *policy, struct policy *ret); /* policy_free */
 json_t *policy_json(const struct policy *policy); /* every key, owned by the caller */
