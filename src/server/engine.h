@@ -15,14 +15,14 @@
 struct engine;
 
 struct engine_options {
-    const char *directory;          /* store.db and artifacts/ live here */
-    struct secret_key server_key;   /* permits, halts, plans, answers */
+    const char *directory;        /* store.db and artifacts/ live here */
+    struct secret_key server_key; /* permits, halts, plans, answers */
     struct secret_key enrolment_key;
     const struct public_key *release_keys; /* accepted for publishing and handed to devices */
     size_t release_key_count;
-    bool no_gate;                   /* for comparison only: every permit is granted, nothing halts;
-                                       shown on every page and answer as "gate": "off" */
-    uint64_t min_free;              /* bytes that must stay free on the disk, 64 MiB */
+    bool no_gate;      /* for comparison only: every permit is granted, nothing halts;
+                          shown on every page and answer as "gate": "off" */
+    uint64_t min_free; /* bytes that must stay free on the disk, 64 MiB */
 };
 /* Opens the store (checks it whole: quick_check, schema version), refolds every rollout from its
  * events, writes `outage` events for the time since the last heartbeat, starts the thread.
@@ -49,12 +49,15 @@ enum engine_call {
     CALL_DEVICE_RETIRE,   /* device, reason */
     CALL_HOLD,            /* rollout, organisation, reason; `lift`: true ends it */
     /* reads: answered by the engine thread from the store, so that what was answered is what is */
-    CALL_RELEASE_LIST, CALL_RELEASE_SHOW, /* release */
-    CALL_ROLLOUT_LIST, CALL_ROLLOUT_SHOW, /* rollout: view, decisions, pairs, explain sentences */
-    CALL_ROLLOUT_EVENTS,  /* rollout, after, limit */
-    CALL_DEVICE_LIST, CALL_DEVICE_SHOW,
-    CALL_LOG,             /* after, limit */
-    CALL_STATE,           /* all rollouts and devices by state, for the page */
+    CALL_RELEASE_LIST,
+    CALL_RELEASE_SHOW, /* release */
+    CALL_ROLLOUT_LIST,
+    CALL_ROLLOUT_SHOW,   /* rollout: view, decisions, pairs, explain sentences */
+    CALL_ROLLOUT_EVENTS, /* rollout, after, limit */
+    CALL_DEVICE_LIST,
+    CALL_DEVICE_SHOW,
+    CALL_LOG,   /* after, limit */
+    CALL_STATE, /* all rollouts and devices by state, for the page */
 };
 
 struct engine_request {
@@ -73,9 +76,9 @@ struct engine_request {
     void *user;
 
     /* answer */
-    unsigned status;         /* 200, or of the problem */
-    char *text;              /* JSON (an envelope for devices, plain for administrators), malloc'd */
-    double retry_after;      /* seconds, < 0: none */
+    unsigned status;    /* 200, or of the problem */
+    char *text;         /* JSON (an envelope for devices, plain for administrators), malloc'd */
+    double retry_after; /* seconds, < 0: none */
     const char *code, *title, *remedy; /* of the problem, static */
     struct error detail;
     struct engine_request *next; /* the engine's */
