@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* jansson itself goes down to 2048 levels. Looks only at brackets outside strings; what is wrong
- * otherwise is left to the parser. */
-static int check_depth(const char *text, size_t len, struct error *error)
+/* What jansson is lenient about: it goes down to 2048 levels, and takes a NUL byte behind the value
+ * for the end. Looks only at brackets outside strings; the rest is left to it. */
+static int check_bytes(const char *text, size_t len, struct error *error)
 {
     size_t depth = 0;
     unsigned line = 1, column = 0;
@@ -22,8 +22,12 @@ static int check_depth(const char *text, size_t len, struct error *error)
         if (c == '\n') {
             line++;
             column = 0;
+        } else if (c == '\0') {
+            return error_set(error, -EINVAL,
+                             "line %u, column %u: not valid JSON: a NUL byte: expected text", line,
+                             column);
         } else if (in_string) {
-            if (c == '\\' && i + 1 < len && text[i + 1] != '\n') {
+            if (c == '\\' && i + 1 < len && text[i + 1] != '\n' && text[i + 1] != '\0') {
                 i++;
                 column++;
             } else if (c == '"') {
@@ -46,7 +50,7 @@ int json_parse(const char *text, size_t len, json_t **ret, struct error *error)
 {
     json_error_t why;
     json_t *value;
-    int r = check_depth(text, len, error);
+    int r = check_bytes(text, len, error);
 
     if (r < 0)
         return r;
@@ -84,16 +88,18 @@ static const char *type_name(json_type type)
 }
 
 /* The value as it may stand in a sentence: short ones in full, lists and objects by their kind. */
-static char *shown(const json_t *value)
+static void show(const json_t *value, char *ret_text, size_t size)
 {
     _cleanup_free_ char *text = NULL;
+    const char *name;
 
-    if (json_is_object(value) || json_is_array(value))
-        return xstrdup(type_name(json_typeof(value)));
+    if (json_is_object(value) || json_is_array(value)) {
+        name = type_name(json_typeof(value));
+        (void)text_escape(ret_text, size, name, strlen(name));
+        return;
+    }
     text = json_text(value);
-    if (strlen(text) <= 80)
-        return xstrdup(text);
-    return xasprintf("%.76s…", text);
+    (void)text_escape(ret_text, size, text, strlen(text));
 }
 
 static const char *dotted(const char *where)
@@ -111,8 +117,9 @@ static int missing(const char *where, const char *key, const char *expected, str
 static int wrong(const char *where, const char *key, const json_t *value, const char *expected,
                  struct error *error)
 {
-    _cleanup_free_ char *text = shown(value);
+    char text[80];
 
+    show(value, text, sizeof(text));
     return error_set(error, -EINVAL, "%s%s%s is %s: expected %s", dotted(where) ? where : "",
                      dotted(where) ? "." : "", key, text, expected);
 }

@@ -42,7 +42,7 @@ void log_init(const char *program, enum log_level max)
 
 void log_event(enum log_level level, const char *id, const char *format, ...)
 {
-    char raw[2048], text[2048], line[2304], now[25];
+    char raw[2048 + 8], text[2048], line[2304], now[25];
     int saved = errno;
     va_list args;
     int len;

@@ -319,9 +319,10 @@ static const char *behind_key(const char *path, const char *key)
 
     if (strncmp(path, key, len) != 0)
         return NULL;
-    if (path[len] == '.')
-        return path + len + 1;
-    return path[len] == '\0' || path[len] == '[' ? path + len : NULL;
+    path += len;
+    if (*path == '.')
+        return path[1] != '\0' ? path + 1 : NULL;
+    return *path == '\0' || *path == '[' ? path : NULL;
 }
 
 static int locate(yaml_parser_t *parser, const yaml_event_t *node, const char *path,
@@ -338,7 +339,7 @@ static int locate(yaml_parser_t *parser, const yaml_event_t *node, const char *p
     }
     if (is_list && *path == '[' && path[1] >= '0' && path[1] <= '9') {
         wanted = strtoul(path + 1, &end, 10);
-        if (*end != ']')
+        if (*end != ']' || (end[1] == '.' && end[2] == '\0'))
             return -ENOENT;
         rest = end[1] == '.' ? end + 2 : end + 1;
     } else if (is_list || node->type != YAML_MAPPING_START_EVENT) {
