@@ -13,14 +13,14 @@
 struct http_client;
 
 struct http_client_options {
-    const char *base_url;   /* "https://host:port" ("http://" on loopback only) */
-    const char *ca_path;    /* PEM; NULL only with http:// */
+    const char *base_url;      /* "https://host:port" ("http://" on loopback only) */
+    const char *ca_path;       /* PEM; NULL only with http:// */
     const char *extra_ca_path; /* more CAs (a proxy's), or NULL */
-    const char *proxy;      /* "http://proxy:3128" or NULL; the environment is not asked */
-    const char *proxy_user; /* "name:password" or NULL */
-    double connect_timeout; /* seconds, 10 */
-    double timeout;         /* seconds for a whole exchange, 30 */
-    int64_t min_unix_time;  /* certificates are checked at max(wall clock, this): rule 3 */
+    const char *proxy;         /* "http://proxy:3128" or NULL; the environment is not asked */
+    const char *proxy_user;    /* "name:password" or NULL */
+    double connect_timeout;    /* seconds, 10 */
+    double timeout;            /* seconds for a whole exchange, 30 */
+    int64_t min_unix_time;     /* certificates are checked at max(wall clock, this): rule 3 */
     const char *user_agent;
 };
 int http_client_new(const struct http_client_options *options, struct http_client **ret,
@@ -31,14 +31,15 @@ struct http_answer {
     unsigned status;
     struct buf body;
     char content_type[80];
-    char etag[80];          /* without quotes, "" when none */
-    double retry_after;     /* seconds, -1 when none */
+    char etag[80];      /* without quotes, "" when none */
+    double retry_after; /* seconds, -1 when none */
 };
 void http_answer_free(struct http_answer *answer);
 
 /* `headers`: NULL-terminated "Name: value" lines or NULL. `limit`: bytes of body that are accepted.
- * `timeout` ≤ 0: the client's. `cancel_fd` ≥ 0: readable means give up (-ECANCELED). Any HTTP status
- * is a success of the call. -ECONNREFUSED, -ETIMEDOUT, -EHOSTUNREACH, -EPROTO (TLS), -EFBIG, -EIO. */
+ * `timeout` ≤ 0: the client's. `cancel_fd` ≥ 0: readable means give up (-ECANCELED). Any HTTP
+ * status is a success of the call. -ECONNREFUSED, -ETIMEDOUT, -EHOSTUNREACH, -EPROTO (TLS), -EFBIG,
+ * -EIO. */
 int http_get(struct http_client *client, const char *path, const char *const *headers, size_t limit,
              double timeout, int cancel_fd, struct http_answer *ret, struct error *error);
 int http_post(struct http_client *client, const char *path, const char *const *headers,

@@ -15,20 +15,20 @@ struct http_exchange; /* one request and its reply */
 struct http_blob;     /* immutable reply body, counted references */
 
 struct http_limits {
-    size_t body;           /* bytes, 64 KiB: 413 beyond */
-    size_t header;         /* bytes, 16 KiB: 431 beyond */
-    unsigned connections;  /* whole server */
-    unsigned per_address;  /* connections of one address, 0: no limit */
-    double request_time;   /* seconds for a whole request, 30: the connection closes */
-    double idle_time;      /* seconds of keep-alive without a request */
+    size_t body;          /* bytes, 64 KiB: 413 beyond */
+    size_t header;        /* bytes, 16 KiB: 431 beyond */
+    unsigned connections; /* whole server */
+    unsigned per_address; /* connections of one address, 0: no limit */
+    double request_time;  /* seconds for a whole request, 30: the connection closes */
+    double idle_time;     /* seconds of keep-alive without a request */
 };
 extern const struct http_limits http_limits_default;
 
 struct http_listen {
-    const char *address; /* "127.0.0.1", "::1", "0.0.0.0" */
-    uint16_t port;       /* 0: any free one */
+    const char *address;                     /* "127.0.0.1", "::1", "0.0.0.0" */
+    uint16_t port;                           /* 0: any free one */
     const char *certificate_path, *key_path; /* both NULL: plain HTTP, refused off loopback */
-    unsigned threads;    /* 0: one a core */
+    unsigned threads;                        /* 0: one a core */
 };
 
 /* Called in a worker thread once the whole request is here. Must either reply (any of http_reply_*)
@@ -45,7 +45,7 @@ void http_server_stop(struct http_server *server, double grace);
 
 const char *http_method(const struct http_exchange *exchange);
 const char *http_path(const struct http_exchange *exchange); /* decoded, no NUL, starts with '/' */
-const char *http_query(const struct http_exchange *exchange, const char *name); /* or NULL */
+const char *http_query(const struct http_exchange *exchange, const char *name);  /* or NULL */
 const char *http_header(const struct http_exchange *exchange, const char *name); /* or NULL */
 const void *http_body(const struct http_exchange *exchange, size_t *ret_len);
 const char *http_peer(const struct http_exchange *exchange); /* "127.0.0.1" */
@@ -54,6 +54,10 @@ bool http_peer_is_loopback(const struct http_exchange *exchange);
  * before the reply (called once, in any thread; the exchange stays valid until the reply). */
 void http_exchange_set(struct http_exchange *exchange, void *pointer);
 void *http_exchange_get(const struct http_exchange *exchange);
+/* To be set in the handler, before the exchange is given away. The owner still has to reply; the
+ * reply is thrown away. */
+void http_exchange_on_gone(struct http_exchange *exchange,
+                           void (*gone)(void *user, struct http_exchange *exchange), void *user);
 
 struct http_blob *http_blob_new(const void *data, size_t len, const char *content_type,
                                 const char *etag /* without quotes, or NULL */,
