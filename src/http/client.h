@@ -45,6 +45,10 @@ int http_get(struct http_client *client, const char *path, const char *const *he
 int http_post(struct http_client *client, const char *path, const char *const *headers,
               const void *body, size_t len, size_t limit, double timeout, int cancel_fd,
               struct http_answer *ret, struct error *error);
+/* As http_post; for uploads in parts. */
+int http_put(struct http_client *client, const char *path, const char *const *headers,
+             const void *body, size_t len, size_t limit, double timeout, int cancel_fd,
+             struct http_answer *ret, struct error *error);
 /* Downloads into `path`, going on where an earlier attempt left off (Range), until it has `size`
  * bytes with SHA-256 `sha256`; -EBADMSG (and the file removed) when the digest differs, -EFBIG when
  * the server sends more. `bytes_per_second` 0: no limit. */

@@ -185,8 +185,15 @@ static int announce(struct serving *serving, const struct serve_options *options
     uint16_t port = http_server_port(serving->http);
     log_notice("server-started", "address=%s port=%u transport=%s gate=%s", serving->config.address,
                port, options->plain ? "plain" : "tls1.3", options->no_gate ? "off" : "on");
-    if (!options->port_file)
-        return 0;
+    const char *address = serving->config.address;
+    bool any = strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
+    _cleanup_free_ char *path = path_join(options->directory, SERVE_ADDRESS);
+    _cleanup_free_ char *url =
+        xasprintf(strchr(address, ':') && !any ? "%s://[%s]:%u\n" : "%s://%s:%u\n",
+                  options->plain ? "http" : "https", any ? "127.0.0.1" : address, port);
+    int r = file_write(AT_FDCWD, path, url, strlen(url), 0644, error);
+    if (r < 0 || !options->port_file)
+        return r;
     char text[16];
     int len = snprintf(text, sizeof text, "%u\n", port);
     return file_write(AT_FDCWD, options->port_file, text, (size_t)len, 0644, error);
@@ -226,6 +233,9 @@ int serve_run(const struct serve_options *options, struct error *error)
     if (r == 0 && (r = load(&serving, options, error)) == 0 &&
         (r = start(&serving, options, error)) == 0 && (r = announce(&serving, options, error)) == 0)
         wait_for_signal(&signals);
+    _cleanup_free_ char *address = path_join(options->directory, SERVE_ADDRESS);
+    if (serving.http)
+        unlink(address);
     stop(&serving);
     unload(&serving);
     return r;

@@ -19,6 +19,7 @@ struct serve_options {
 int serve_run(const struct serve_options *options, struct error *error);
 
 /* The names in a control plane's folder. */
+#define SERVE_ADDRESS "address" /* the URL, while the server runs */
 #define SERVE_CONFIG "server.yaml"
 #define SERVE_ADMIN_TOKEN "admin.token"
 #define SERVE_VIEWER_TOKEN "viewer.token"

@@ -1,0 +1,107 @@
+#include "cli/cli.h"
+
+#include "base/clock.h"
+#include "base/parse.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+bool is_colour(FILE *stream)
+{
+    const char *none = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    return isatty(fileno(stream)) && !(none && *none) &&
+           !(terminal && strcmp(terminal, "dumb") == 0);
+}
+
+const char *colour(FILE *stream, const char *name)
+{
+    static const struct {
+        const char *name, *code;
+    } codes[] = {{"red", "\033[31m"}, {"green", "\033[32m"}, {"yellow", "\033[33m"},
+                 {"dim", "\033[2m"},  {"bold", "\033[1m"},   {"off", "\033[0m"}};
+    if (!is_colour(stream))
+        return "";
+    for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+        if (strcmp(codes[i].name, name) == 0)
+            return codes[i].code;
+    return "";
+}
+
+void print_json(const json_t *value)
+{
+    char *text = isatty(STDOUT_FILENO)
+                     ? json_dumps(value, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY)
+                     : json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);
+    puts(text ? text : "null");
+    free(text);
+}
+
+void table_add(struct table *table, const char *const *cells)
+{
+    table->cells = xrealloc(table->cells, (table->rows + 1) * table->columns, sizeof *table->cells);
+    for (size_t i = 0; i < table->columns; i++)
+        table->cells[table->rows * table->columns + i] = xstrdup(cells[i]);
+    table->rows++;
+}
+
+/* Columns that a terminal shows for UTF-8 text of one cell a character. */
+static size_t width_of(const char *text)
+{
+    size_t width = 0;
+    for (; *text; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+void table_print(const struct table *table, FILE *stream)
+{
+    size_t *widths = xcalloc(table->columns, sizeof *widths);
+    for (size_t i = 0; i < table->rows * table->columns; i++) {
+        size_t width = width_of(table->cells[i]);
+        if (width > widths[i % table->columns])
+            widths[i % table->columns] = width;
+    }
+    for (size_t row = 0; row < table->rows; row++) {
+        fputs(row == 0 ? colour(stream, "bold") : "", stream);
+        for (size_t i = 0; i < table->columns; i++) {
+            const char *cell = table->cells[row * table->columns + i];
+            bool last = i + 1 == table->columns;
+            fprintf(stream, "%s%*s", cell, last ? 0 : (int)(widths[i] - width_of(cell)) + 2, "");
+        }
+        fputs(row == 0 ? colour(stream, "off") : "", stream);
+        fputc('\n', stream);
+    }
+    free(widths);
+}
+
+void table_free(struct table *table)
+{
+    for (size_t i = 0; i < table->rows * table->columns; i++)
+        free(table->cells[i]);
+    free(table->cells);
+    *table = (struct table){0};
+}
+
+const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text && *text ? text : "-";
+}
+
+double number_of(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+void when_text(double unix_ms, char *ret, size_t size)
+{
+    char span[32];
+    if (unix_ms <= 0) {
+        snprintf(ret, size, "-");
+        return;
+    }
+    double ago = ((double)clock_ms(CLOCK_REALTIME) - unix_ms) / 1000;
+    format_duration(floor(fabs(ago)), span, sizeof span);
+    snprintf(ret, size, ago >= 0 ? "%s ago" : "in %s", span);
+}
