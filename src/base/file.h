@@ -19,8 +19,9 @@ void file_set_fault(int (*fault)(const char *call, const char *path));
 /* Reads a regular file whole (O_NOFOLLOW), at most `limit` bytes (-EFBIG beyond, named in error).
  * Adds to `ret`. */
 int file_read(int dirfd, const char *path, size_t limit, struct buf *ret, struct error *error);
-/* Replaces `path` atomically and durably. On any error the old file is whole and no temporary file
- * is left. */
+/* Replaces `path` atomically and durably, with exactly `mode` (no umask). On any error the old file
+ * is whole and no temporary file is left; only when the very last step fails, the folder's own
+ * fsync, may the new one be there already, just as whole. */
 int file_write(int dirfd, const char *path, const void *data, size_t len, mode_t mode,
                struct error *error);
 /* Points the symbolic link `path` at `target`, atomically and durably. */
@@ -33,9 +34,10 @@ int file_unlink(int dirfd, const char *path, struct error *error); /* absent is 
 /* mkdir -p with `mode`; every level made is fsynced into its parent. */
 int dir_make(int dirfd, const char *path, mode_t mode, struct error *error);
 int dir_sync(int dirfd, const char *path, struct error *error);
-/* fsyncs every file and directory below, deepest first. */
+/* fsyncs every file and directory below, deepest first. Like tree_remove it follows no link and
+ * refuses more than 200 levels (-ELOOP). */
 int tree_sync(int dirfd, const char *path, struct error *error);
-/* Removes a tree, following no link; absent is no error. */
+/* Removes a tree, following no link, also one with read-only folders; absent is no error. */
 int tree_remove(int dirfd, const char *path, struct error *error);
 /* Bytes that an unprivileged process may still write on the file system of `path`. */
 int space_free(int dirfd, const char *path, uint64_t *ret, struct error *error);

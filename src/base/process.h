@@ -28,14 +28,15 @@ struct process_result {
     bool output_exceeded;
     double seconds;
     double timeout;       /* the limit it ran under, for process_describe */
-    uint64_t max_rss;  /* bytes */
+    uint64_t max_rss;  /* bytes; never less than what this process had at the fork */
     struct buf output; /* stdout and stderr, interleaved; buf_free */
 };
 
 /* Runs argv[0] (absolute, or found in a fixed PATH of the system's bin folders) and waits. `env` is
  * the whole environment (NULL: PATH, LANG=C.UTF-8 and HOME=/nonexistent only). `input` may be NULL.
  * `cancel_fd`, when ≥ 0, is polled: readable means kill now (result.timed_out stays false,
- * -ECANCELED). Returns 0 when it ran at all. */
+ * -ECANCELED). Returns 0 when it ran at all; `error` then has a text only when it ran with the
+ * network against `no_network`. The child dies with the calling thread. */
 int process_run(char *const argv[], char *const env[], const char *cwd, const char *input,
                 const struct process_limits *limits, int cancel_fd, struct process_result *ret,
                 struct error *error);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -41,22 +42,39 @@ static int next(yaml_parser_t *parser, yaml_event_t *ret_event, struct error *er
 {
     if (yaml_parser_parse(parser, ret_event))
         return 0;
-    switch (parser->error) {
-    case YAML_MEMORY_ERROR:
+    if (parser->error == YAML_MEMORY_ERROR)
         abort();
-    case YAML_READER_ERROR: {
-        yaml_mark_t mark = parser->mark;
+    return error_set(error, -EINVAL, "line %zu, column %zu: not valid YAML: %s%s%s",
+                     parser->problem_mark.line + 1, parser->problem_mark.column + 1,
+                     parser->problem ? parser->problem : "unreadable", parser->context ? ", " : "",
+                     parser->context ? parser->context : "");
+}
 
-        return error_set(error, -EINVAL, "line %zu or later, byte %zu: not valid YAML: %s",
-                         mark.line + 1, parser->problem_offset,
-                         parser->problem ? parser->problem : "unreadable");
+/* libyaml would say only at which byte. Its rules: UTF-8 without control bytes but \t, \n, \r and
+ * U+0085. */
+static int check_bytes(const char *text, size_t len, struct error *error)
+{
+    size_t line = 1, column = 1;
+
+    for (size_t i = 0; i < len;) {
+        size_t step = utf8_sequence(text + i, len - i);
+        unsigned char c = (unsigned char)text[i];
+        bool control = step == 1 && ((c < 0x20 && !memchr("\t\n\r", c, 3)) || c == 0x7f);
+
+        if (step == 2 && c == 0xc2)
+            control = (unsigned char)text[i + 1] < 0xa0 && (unsigned char)text[i + 1] != 0x85;
+        if (step == 0 || control)
+            return error_set(error, -EINVAL,
+                             "line %zu, column %zu: not valid YAML: the byte 0x%02x is %s", line,
+                             column, c, control ? "a control byte" : "not UTF-8");
+        column++;
+        if (c == '\n') {
+            line++;
+            column = 1;
+        }
+        i += step;
     }
-    default:
-        return error_set(error, -EINVAL, "line %zu, column %zu: not valid YAML: %s%s%s",
-                         parser->problem_mark.line + 1, parser->problem_mark.column + 1,
-                         parser->problem ? parser->problem : "unreadable",
-                         parser->context ? ", " : "", parser->context ? parser->context : "");
-    }
+    return 0;
 }
 
 /* A plain scalar by the JSON rules; an empty one is null, as in every YAML. */
@@ -275,7 +293,9 @@ int yaml_parse(const char *text, size_t len, json_t **ret, struct error *error)
         return error_set(error, -EFBIG, "%zu bytes of YAML are too many: expected at most 1 MiB",
                          len);
     start(&parser, text ? text : "", len);
-    r = open_document(&parser, &root, error);
+    r = check_bytes(text, len, error);
+    if (r == 0)
+        r = open_document(&parser, &root, error);
     if (r == 0)
         r = read_node(&parser, &root, 0, &value, error);
     if (r == 0)

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/process.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -363,6 +364,37 @@ static void no_descriptor_leaks_over_many_runs(void **state)
     assert_int_equal(after, before);
 }
 
+static void *run_many(void *arg)
+{
+    for (int i = 0; i < 10; i++) {
+        _cleanup_result_ struct process_result result;
+        _cleanup_free_ char *script = xasprintf("echo %s-%d; exit 7", (const char *)arg, i);
+        _cleanup_free_ char *expected = xasprintf("%s-%d\n", (const char *)arg, i);
+        char *const argv[] = {(char *)"sh", (char *)"-c", script, NULL};
+
+        if (process_run(argv, NULL, NULL, NULL, &plain, -1, &result, NULL) < 0 ||
+            result.exit_status != 7 || strcmp(result.output.data, expected) != 0)
+            return arg;
+    }
+    return NULL;
+}
+
+static void threads_run_children_side_by_side(void **state)
+{
+    static const char *const names[] = {"a", "b", "c", "d"};
+    pthread_t threads[ARRAY_SIZE(names)];
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_many, (void *)(uintptr_t)names[i]),
+                         0);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        void *failed = NULL;
+
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_readable_cancel_descriptor_kills_at_once),
         in_folder(the_child_dies_with_its_parent),
         cmocka_unit_test(no_descriptor_leaks_over_many_runs),
+        cmocka_unit_test(threads_run_children_side_by_side),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,9 +92,11 @@ static void what_could_mean_two_things_is_refused_with_its_place(void **state)
     assert_refused("a: b: c", "line 1, column 5", "not valid YAML");
     assert_refused("a:\n\t- 1", "line 2, column 1", "not valid YAML");
     assert_refused("a: \"\\ud800\"", "line 1", "not valid YAML");
-    assert_refused("a: \xff\n", "line 1", "not valid YAML");
-    assert_refused("a: \xc0\xaf\n", "line 1", "not valid YAML");
-    assert_refused("%\x8f", "line 1", "not valid YAML");
+    assert_refused("a: 1\nb: é\xff\n", "line 2, column 5", "0xff is not UTF-8");
+    assert_refused("a: \xc0\xaf\n", "line 1, column 4", "not UTF-8");
+    assert_refused("a: \x1b[0m\n", "line 1, column 4", "0x1b is a control byte");
+    assert_refused("a: \x7f", "line 1, column 4", "control byte");
+    assert_refused("%\x8f", "line 1, column 2", "not UTF-8");
     assert_refused("\xff\xfe[\0]\0", "line 1", "not valid YAML");
 }
 
