@@ -100,6 +100,12 @@ int control_call(struct control *control, const char *path, const json_t *body, 
 int control_upload(struct control *control, const char *path, const char *sha256,
                    struct error *error);
 
+/* The whole name of a published release from its first digits; the caller's. */
+int release_resolve(struct control *control, const char *prefix, char **ret, struct error *error);
+/* A file of a release's folder, which must not be empty. */
+int release_read(const char *directory, const char *name, size_t limit, struct buf *ret,
+                 struct error *error);
+
 /* Prints "maeslant: text" to stderr and returns the exit code that fits `r`. */
 int fail(int r, const struct error *error);
 /* Prints JSON, indented on a terminal. */

@@ -1,0 +1,161 @@
+#include "cli/cli.h"
+
+#include "base/file.h"
+#include "release/manifest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+static const struct command commands[] = {
+    {"build", "pack a payload and complete its manifest", command_release_build},
+    {"sign", "sign a release with the offline key", command_release_sign},
+    {"publish", "test a release in the lab and hand it to the control plane",
+     command_release_publish},
+    {"list", "the releases that were published", command_release_list},
+    {"show", "one release: contract, lab, rollouts", command_release_show},
+};
+
+int command_release(int argc, char **argv)
+{
+    return dispatch("maeslant release", commands, ARRAY_SIZE(commands), argc, argv);
+}
+
+static const char list_usage[] = "usage: maeslant release list [--json] [connection options]\n"
+                                 "\n"
+                                 "The published releases, newest first.\n" CONTROL_HELP;
+
+int command_release_list(int argc, char **argv)
+{
+    struct control control = {0};
+    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
+    struct error error = ERROR_INIT;
+    _cleanup_json_ json_t *answer = NULL;
+    int r = options_parse(argc, argv, list_usage, specs, ARRAY_SIZE(specs), NULL, 0, 0);
+    if (r >= 0)
+        return r;
+    if ((r = control_open(&control, &error)) == 0)
+        r = control_call(&control, "/v1/admin/releases", NULL, &answer, &error);
+    if (r < 0) {
+        control_close(&control);
+        return fail(r, &error);
+    }
+    if (control.json) {
+        print_json(answer);
+    } else {
+        struct table table = {.columns = 6};
+        table_add(&table, (const char *[]){"RELEASE", "PRODUCT", "CHANNEL", "VERSION", "STATE",
+                                           "PUBLISHED"});
+        size_t i;
+        json_t *release;
+        json_array_foreach(json_object_get(answer, "releases"), i, release)
+        {
+            char when[40];
+            _cleanup_free_ char *id = xstrndup(text_of(release, "release"), 12);
+            when_text(number_of(release, "published_at"), when, sizeof when);
+            table_add(&table, (const char *[]){
+                                  id, text_of(release, "product"), text_of(release, "channel"),
+                                  text_of(release, "version"), text_of(release, "state"), when});
+        }
+        table_print(&table, stdout);
+        table_free(&table);
+    }
+    control_close(&control);
+    return EXIT_OK;
+}
+
+static const char show_usage[] =
+    "usage: maeslant release show RELEASE [--json] [connection options]\n"
+    "\n"
+    "RELEASE is the release's name, or the first digits of it if no other starts "
+    "so.\n" CONTROL_HELP;
+
+static void print_member(const json_t *release, const char *key, const char *label)
+{
+    const json_t *value = json_object_get(release, key);
+    if (!value || json_is_null(value))
+        return;
+    if (json_is_string(value)) {
+        printf("%-12s %s\n", label, json_string_value(value));
+        return;
+    }
+    _cleanup_free_ char *text = json_text(value);
+    printf("%-12s %s\n", label, text);
+}
+
+int command_release_show(int argc, char **argv)
+{
+    static const struct {
+        const char *key, *label;
+    } members[] = {
+        {"release", "release"},         {"product", "product"},   {"channel", "channel"},
+        {"version", "version"},         {"sequence", "sequence"}, {"state", "state"},
+        {"description", "about"},       {"requires", "requires"}, {"provides", "provides"},
+        {"permissions", "permissions"}, {"lab", "lab"},           {"skipped", "lab skipped"},
+        {"rollouts", "rollouts"}};
+    struct control control = {0};
+    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
+    struct error error = ERROR_INIT;
+    _cleanup_json_ json_t *answer = NULL;
+    _cleanup_free_ char *release = NULL;
+    const char *operand;
+    int r = options_parse(argc, argv, show_usage, specs, ARRAY_SIZE(specs), &operand, 1, 1);
+    if (r >= 0)
+        return r;
+    if ((r = control_open(&control, &error)) == 0 &&
+        (r = release_resolve(&control, operand, &release, &error)) == 0) {
+        _cleanup_free_ char *path = xasprintf("/v1/admin/releases/%s", release);
+        r = control_call(&control, path, NULL, &answer, &error);
+    }
+    control_close(&control);
+    if (r < 0)
+        return fail(r, &error);
+    if (control.json) {
+        print_json(answer);
+        return EXIT_OK;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(members); i++)
+        print_member(answer, members[i].key, members[i].label);
+    return EXIT_OK;
+}
+
+int release_resolve(struct control *control, const char *prefix, char **ret, struct error *error)
+{
+    _cleanup_json_ json_t *answer = NULL;
+    size_t i, found = 0, len = strlen(prefix);
+    json_t *release;
+    const char *name = NULL;
+    if (len == 64) {
+        *ret = xstrdup(prefix);
+        return 0;
+    }
+    if (len < 4 || strspn(prefix, "0123456789abcdef") != len)
+        return error_set(error, -EINVAL,
+                         "'%s' names no release; expected 64 hex digits, or at least the first 4",
+                         prefix);
+    int r = control_call(control, "/v1/admin/releases", NULL, &answer, error);
+    if (r < 0)
+        return r;
+    json_array_foreach(json_object_get(answer, "releases"), i, release)
+    {
+        if (strncmp(text_of(release, "release"), prefix, len) == 0) {
+            name = text_of(release, "release");
+            found++;
+        }
+    }
+    if (found != 1)
+        return error_set(error, -ENOENT, "%zu releases start with '%s'; see maeslant release list",
+                         found, prefix);
+    *ret = xstrdup(name);
+    return 0;
+}
+
+int release_read(const char *directory, const char *name, size_t limit, struct buf *ret,
+                 struct error *error)
+{
+    _cleanup_free_ char *path = path_join(directory, name);
+    int r = file_read(AT_FDCWD, path, limit, ret, error);
+    if (r == 0 && ret->len == 0)
+        return error_set(error, -EINVAL, "%s is empty", path);
+    return r;
+}
