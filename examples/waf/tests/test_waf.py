@@ -369,14 +369,49 @@ class Processes(WafTest):
         self.assertEqual(refused.returncode, 1)
         self.assertIn("'latest'", refused.stderr)
 
+    def owners(self):
+        return [pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name
+                for pid in nginx_of(self.waf.run)]
+
+    def by_root(self, verb, content=None, **options):
+        done = run(*self.waf.command(verb, content), **options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     @unittest.skipUnless(ROOT, "only root can give root away")
     def test_called_by_root_it_becomes_nobody(self):
-        done = run(*self.waf.command("activate", "u3"))
-        self.assertEqual(done.returncode, 0, done.stderr)
+        for content in ("u1", "u3"):
+            self.by_root("activate", content, umask=0o077)
+            self.runs(content)
+            self.assertEqual(self.owners(), ["nobody", "nobody"])
+        self.by_root("stop")
+        self.assertEqual(self.owners(), [])
+
+    @unittest.skipUnless(ROOT, "only root can give root away")
+    def test_called_by_root_it_becomes_the_owner_of_its_folder(self):
+        self.waf.run.mkdir()
+        shutil.chown(self.waf.run, "www-data", "www-data")
+        self.by_root("activate", "u3")
         self.runs("u3")
-        nobody = pwd.getpwnam("nobody").pw_uid
-        for pid in nginx_of(self.waf.run):
-            self.assertEqual(os.stat(f"/proc/{pid}").st_uid, nobody)
+        self.assertEqual(self.owners(), ["www-data", "www-data"])
+
+    @unittest.skipUnless(ROOT, "only root has folders that are closed to nobody")
+    def test_slots_that_only_root_can_read_are_read_by_a_master_with_an_unprivileged_worker(self):
+        closed = WORK / "slots" / "closed"
+        closed.mkdir(mode=0o700)
+        self.addCleanup(shutil.rmtree, closed)
+        for content in ("u1", "u3", "broken"):
+            shutil.copytree(WORK / "slots" / content, closed / content)
+        for content in ("u1", "u3"):
+            self.by_root("activate", f"closed/{content}", umask=0o077)
+            self.runs(content)
+            self.assertEqual(sorted(self.owners()), ["nobody", "root"])
+        self.assertEqual(run(*self.waf.command("activate", "closed/broken")).returncode, 1)
+        self.runs("u3")
+        os.kill(self.waf.master(), signal.SIGKILL)
+        self.by_root("activate", "closed/u1")
+        self.runs("u1")
+        self.by_root("stop")
+        self.assertEqual(self.owners(), [])
 
 
 class Lab(WafTest):
