@@ -26,6 +26,9 @@ struct http_client_options {
 int http_client_new(const struct http_client_options *options, struct http_client **ret,
                     struct error *error);
 void http_client_free(struct http_client *client);
+/* Time goes on: a later lower bound for the check of certificates. All calls but new and free may
+ * come from several threads at once; each then has a connection of its own. */
+void http_client_set_min_time(struct http_client *client, int64_t min_unix_time);
 
 struct http_answer {
     unsigned status;
@@ -55,7 +58,10 @@ int http_put(struct http_client *client, const char *path, const char *const *he
 int http_download(struct http_client *client, const char *url_path, const char *path, uint64_t size,
                   const char *sha256, uint64_t bytes_per_second, int cancel_fd,
                   struct error *error);
-/* For probes: any loopback (or allowed) URL, no client needed. */
+/* For probes: any loopback (or allowed) URL, no client needed. The caller decides which URLs are
+ * allowed. No redirects, no proxies. https on loopback is not verified (such products sign their
+ * own certificates), elsewhere it is against the system's CAs. `ret_headers` (may be NULL): the
+ * reply's header lines, owned by the caller. */
 int http_fetch(const char *method, const char *url, const char *const *headers, const char *body,
                size_t limit, double timeout, struct http_answer *ret, char *(*ret_headers),
                struct error *error);

@@ -107,6 +107,19 @@ int listen_open(const struct http_listen *listen_at, uint16_t *ret_port, struct 
     return fd;
 }
 
+/* Certificates are often links to the newest ones. */
+static int read_tls_file(const char *path, struct buf *ret, struct error *error)
+{
+    _cleanup_free_ char *real = realpath(path, NULL);
+
+    if (!real) {
+        int r = -errno;
+
+        return error_set(error, r, "cannot read the TLS file %s: %s", path, strerror(-r));
+    }
+    return file_read(AT_FDCWD, real, TLS_FILE_LIMIT, ret, error);
+}
+
 int listen_load_tls(const struct http_listen *listen_at, struct buf *ret_certificate,
                     struct buf *ret_key, struct error *error)
 {
@@ -115,10 +128,10 @@ int listen_load_tls(const struct http_listen *listen_at, struct buf *ret_certifi
     struct stat st;
     int r;
 
-    r = file_read(AT_FDCWD, listen_at->certificate_path, TLS_FILE_LIMIT, ret_certificate, error);
+    r = read_tls_file(listen_at->certificate_path, ret_certificate, error);
     if (r < 0)
         return r;
-    r = file_read(AT_FDCWD, listen_at->key_path, TLS_FILE_LIMIT, ret_key, error);
+    r = read_tls_file(listen_at->key_path, ret_key, error);
     if (r < 0)
         return r;
     if (stat(listen_at->key_path, &st) == 0 && (st.st_mode & 077) != 0)
