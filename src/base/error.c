@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { TEXT_SIZE = sizeof(((struct error *)0)->text) };
+
 static size_t finished_length(int wanted, size_t size)
 {
     if (wanted < 0)
@@ -14,7 +16,7 @@ static size_t finished_length(int wanted, size_t size)
 
 int error_set(struct error *error, int code, const char *format, ...)
 {
-    char raw[sizeof(error->text) + 8]; /* longer than the text, so that a cut shows as "…" */
+    char raw[TEXT_SIZE + 8]; /* longer than the text, so that a cut shows as "…" */
     va_list args;
     int len;
 
@@ -24,13 +26,13 @@ int error_set(struct error *error, int code, const char *format, ...)
     va_start(args, format);
     len = vsnprintf(raw, sizeof(raw), format, args);
     va_end(args);
-    (void)text_escape(error->text, sizeof(error->text), raw, finished_length(len, sizeof(raw)));
+    (void)text_escape(error->text, TEXT_SIZE, raw, finished_length(len, sizeof(raw)));
     return code;
 }
 
 int error_prefix(struct error *error, int code, const char *format, ...)
 {
-    char raw[2 * sizeof(error->text)];
+    char raw[2 * TEXT_SIZE];
     va_list args;
     size_t used;
     int len;
@@ -38,11 +40,11 @@ int error_prefix(struct error *error, int code, const char *format, ...)
     if (!error)
         return code;
     va_start(args, format);
-    len = vsnprintf(raw, sizeof(error->text), format, args);
+    len = vsnprintf(raw, TEXT_SIZE, format, args);
     va_end(args);
-    used = finished_length(len, sizeof(error->text));
+    used = finished_length(len, TEXT_SIZE);
     len = snprintf(raw + used, sizeof(raw) - used, ": %s", error->text);
     used += finished_length(len, sizeof(raw) - used);
-    (void)text_escape(error->text, sizeof(error->text), raw, used);
+    (void)text_escape(error->text, TEXT_SIZE, raw, used);
     return code;
 }

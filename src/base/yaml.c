@@ -26,6 +26,11 @@ static void cleanup_event(yaml_event_t *event)
 
 static void start(yaml_parser_t *parser, const char *text, size_t len)
 {
+    /* libyaml counts a byte order mark as a column, and the first key is then indented. */
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3;
+        len -= 3;
+    }
     if (!yaml_parser_initialize(parser))
         abort();
     yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING);
@@ -50,23 +55,35 @@ static int next(yaml_parser_t *parser, yaml_event_t *ret_event, struct error *er
                      parser->context ? parser->context : "");
 }
 
-/* libyaml would say only at which byte. Its rules: UTF-8 without control bytes but \t, \n, \r and
- * U+0085. */
+static int bad_byte(size_t line, size_t column, unsigned char byte, const char *why,
+                    struct error *error)
+{
+    return error_set(error, -EINVAL, "line %zu, column %zu: not valid YAML: the byte 0x%02x %s",
+                     line, column, byte, why);
+}
+
+/* libyaml would say only at which byte. Stricter than it: the breaks of YAML 1.1 that 1.2 takes for
+ * letters (U+0085, U+2028, U+2029) and byte order marks behind the start. */
 static int check_bytes(const char *text, size_t len, struct error *error)
 {
     size_t line = 1, column = 1;
 
     for (size_t i = 0; i < len;) {
-        size_t step = utf8_sequence(text + i, len - i);
-        unsigned char c = (unsigned char)text[i];
-        bool control = step == 1 && ((c < 0x20 && !memchr("\t\n\r", c, 3)) || c == 0x7f);
+        const char *p = text + i;
+        size_t step = utf8_sequence(p, len - i);
+        unsigned char c = (unsigned char)*p;
 
-        if (step == 2 && c == 0xc2)
-            control = (unsigned char)text[i + 1] < 0xa0 && (unsigned char)text[i + 1] != 0x85;
-        if (step == 0 || control)
-            return error_set(error, -EINVAL,
-                             "line %zu, column %zu: not valid YAML: the byte 0x%02x is %s", line,
-                             column, c, control ? "a control byte" : "not UTF-8");
+        if (step == 0)
+            return bad_byte(line, column, c, "is not UTF-8", error);
+        if ((c < 0x20 && !memchr("\t\n\r", c, 3)) || c == 0x7f ||
+            (c == 0xc2 && (unsigned char)p[1] < 0xa0))
+            return bad_byte(line, column, c, "belongs to a control character", error);
+        if (step == 3 && (memcmp(p, "\u2028", 3) == 0 || memcmp(p, "\u2029", 3) == 0 ||
+                          (i > 0 && memcmp(p, "\xef\xbb\xbf", 3) == 0)))
+            return bad_byte(line, column, c,
+                            "begins a line separator or byte order mark: in quotes, write it as "
+                            "\\u2028, \\u2029 or \\ufeff",
+                            error);
         column++;
         if (c == '\n') {
             line++;

@@ -47,6 +47,7 @@ static void plain_scalars_follow_json_and_nothing_else(void **state)
     assert_reads_as("a: 2026-11-25", "{\"a\":\"2026-11-25\"}");
     assert_reads_as("a:\nb: ''\n", "{\"a\":null,\"b\":\"\"}");
     assert_reads_as("a: |\n  two\n  lines\n", "{\"a\":\"two\\nlines\\n\"}");
+    assert_reads_as("\ufeffa: 1\r\nb: 2\r\n", "{\"a\":1,\"b\":2}");
     assert_reads_as("--- 5\n...\n", "5");
 }
 
@@ -94,8 +95,14 @@ static void what_could_mean_two_things_is_refused_with_its_place(void **state)
     assert_refused("a: \"\\ud800\"", "line 1", "not valid YAML");
     assert_refused("a: 1\nb: é\xff\n", "line 2, column 5", "0xff is not UTF-8");
     assert_refused("a: \xc0\xaf\n", "line 1, column 4", "not UTF-8");
-    assert_refused("a: \x1b[0m\n", "line 1, column 4", "0x1b is a control byte");
-    assert_refused("a: \x7f", "line 1, column 4", "control byte");
+    assert_refused("a: \x1b[0m\n", "line 1, column 4", "0x1b belongs to a control");
+    assert_refused("a: x\xc2\x85"
+                   "b: 2",
+                   "line 1, column 5", "control character");
+    assert_refused("a: \u2028", "line 1, column 4", "\\u2028");
+    assert_refused("a: \u2029", "line 1, column 4", "line separator");
+    assert_refused("a: \ufeffx", "line 1, column 4", "byte order mark");
+    assert_refused("a: \x7f", "line 1, column 4", "control character");
     assert_refused("%\x8f", "line 1, column 2", "not UTF-8");
     assert_refused("\xff\xfe[\0]\0", "line 1", "not valid YAML");
 }
