@@ -310,13 +310,16 @@ static void read_policy(const struct object *root, struct manifest *ret)
         ret->has_policy = true;
         return;
     }
-    text = strstr(error.text, ": ");
-    if (text && strncmp(error.text, "policy", 6) == 0) {
-        place = xstrndup(error.text, (size_t)(text - error.text));
-        text += 2;
+    /* Its sentences begin with the member: "policy.soak is …", "policy.stages[1]: …". */
+    text = error.text;
+    if (strncmp(text, "policy", 6) == 0) {
+        size_t len = strcspn(text, " :");
+
+        place = xstrndup(text, len);
+        text += len;
+        text += strspn(text, " :");
     } else {
         place = xstrdup("policy");
-        text = error.text;
     }
     reader_fail(root, place, -EINVAL, "%s", text);
 }

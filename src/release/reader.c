@@ -147,7 +147,7 @@ static const json_t *member(const struct object *object, const char *key, enum n
     if (json_is_null(value))
         value = NULL;
     if (!value && need == NEED)
-        reader_fail(object, key, -EINVAL, "is missing; every manifest needs it here");
+        reader_fail(object, key, -EINVAL, "is missing; it has no default");
     return value;
 }
 
