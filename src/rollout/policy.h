@@ -16,30 +16,32 @@ struct policy_stage {
     double share;         /* of the devices, by hash; 1 when absent */
     uint64_t devices;     /* at most so many release permits since the start, 0: no limit */
     uint64_t min_settled; /* settled release exposures that were granted in this stage; when
-                             absent the cap `devices`, or 0; at run time never more than the stage can reach */
+                             absent the cap `devices`, or 0; at run time never more than the stage
+                             can reach */
     double min_time;      /* seconds since the stage opened */
     bool approval;        /* waits for a person's `approve` */
 };
 
 struct policy {
     enum policy_class class;
-    double harm_budget;      /* H, ≥ 1 */
-    double alpha;            /* (0, 0.5] */
-    double confidence;       /* [0.5, 1) */
-    double tolerance_ratio;  /* ≥ 1 */
-    double tolerance_floor;  /* (0, cap] */
-    double tolerance_cap;    /* [floor, 0.6) */
+    double harm_budget;     /* H, ≥ 1 */
+    double alpha;           /* (0, 0.5] */
+    double confidence;      /* [0.5, 1) */
+    double tolerance_ratio; /* ≥ 1 */
+    double tolerance_floor; /* (0, cap] */
+    double tolerance_cap;   /* [floor, 0.6) */
     bool placebo_pairs;
-    double soak, deadline;   /* seconds; deadline > soak */
-    double start_by;         /* seconds, 60 */
-    double interrupted_for;  /* seconds that an announced interruption may last, 24 h */
-    unsigned interruptions;  /* how many, 2 */
+    double soak, deadline;  /* seconds; deadline > soak */
+    double start_by;        /* seconds, 60 */
+    double interrupted_for; /* seconds that an announced interruption may last, 24 h */
+    unsigned interruptions; /* how many, 2 */
     bool on_halt_revert;
     struct policy_stage *stages;
-    size_t stage_count;      /* ≥ 1 */
+    size_t stage_count; /* ≥ 1 */
     unsigned approvals_start, approvals_emergency;
-    char **strata;           /* attributes that make a stratum; default os, kernel, arch, engine */
-    double organisation_share; /* 0.01: an organisation's own harm budget is max(1, share × devices) */
+    char **strata; /* attributes that make a stratum; default os, kernel, arch, engine */
+    double
+        organisation_share; /* 0.01: an organisation's own harm budget is max(1, share × devices) */
 };
 
 /* `value` may be NULL: then every default applies except class and harm_budget, which are needed.

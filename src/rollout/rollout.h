@@ -1,6 +1,7 @@
 /* The state machine of one rollout: events in, decisions out (DESIGN §3, design/gate.md). The same
  * events give the same decisions on every machine: server, replay and simulator call this. Must
- * never look at a clock, do I/O or draw a random number: time is in the events, chance in the seed. */
+ * never look at a clock, do I/O or draw a random number: time is in the events, chance in the seed.
+ */
 #pragma once
 
 #include "base/error.h"
@@ -30,8 +31,8 @@ struct rollout_start {
     const struct rollout_organisation {
         const char *name;
         uint64_t devices;
-    } *organisations; /* none: no organisation's own budget applies and the rollout is never `done`
-                         by itself */
+    } * organisations; /* none: no organisation's own budget applies and the rollout is never `done`
+                          by itself */
     size_t organisation_count;
 };
 
@@ -40,7 +41,8 @@ int rollout_new(const struct policy *policy /* copied */, const struct rollout_s
 void rollout_free(struct rollout *rollout);
 
 /* A device as the rollout sees it. Makes it known, or brings its attributes up to date, and returns
- * its number (dense, from 0), by which events name it: the caller keeps the map from id to number. */
+ * its number (dense, from 0), by which events name it: the caller keeps the map from id to number.
+ */
 struct rollout_attribute {
     const char *name, *value;
 };
@@ -63,10 +65,10 @@ enum rollout_event_type {
     EVENT_PAUSE,   /* by, reason */
     EVENT_RESUME,
     EVENT_HALT,
-    EVENT_HOLD, /* an organisation's own stop: organisation, by, reason; `resume` with an organisation
-                   lifts it */
-    EVENT_OUTAGE, /* from, to: open deadlines move by it */
-    EVENT_REVERT, /* device asks to go back after a halt; answered permit or wait (its group) */
+    EVENT_HOLD,     /* an organisation's own stop: organisation, by, reason; `resume` with an
+                       organisation     lifts it */
+    EVENT_OUTAGE,   /* from, to: open deadlines move by it */
+    EVENT_REVERT,   /* device asks to go back after a halt; answered permit or wait (its group) */
     EVENT_REVERTED, /* device is back */
 };
 struct rollout_event {
@@ -95,20 +97,21 @@ enum rollout_decision_type {
 /* Reason codes of wait and no. rollout_reason_sentence() turns each into plain English. */
 enum rollout_reason {
     REASON_NONE,
-    REASON_WINDOW,       /* wait: the harm budget is in flight */
+    REASON_WINDOW,              /* wait: the harm budget is in flight */
     REASON_ORGANISATION_BUDGET, /* wait */
-    REASON_STAGE_FULL,   /* wait: the stage has all the devices that it may have */
-    REASON_STAGE_SHARE,  /* wait: the device's place in the share comes later */
-    REASON_STAGE_ORGANISATION, /* wait: the stage is for other organisations */
-    REASON_GROUP,        /* wait: a device of its availability group holds a trial */
-    REASON_PAUSED,       /* wait */
-    REASON_HOLD,         /* wait: its organisation holds */
-    REASON_NOT_STARTED,  /* wait: approvals are missing */
-    REASON_OPEN_PERMIT,  /* wait: it holds a permit already */
-    REASON_HALTED,       /* no */
-    REASON_ALREADY,      /* no: it runs the release */
-    REASON_FAILED_BEFORE, /* no: it failed with this release */
-    REASON_EXCLUDED,     /* no */
+    REASON_STAGE_FULL,          /* wait: the stage has all the devices that it may have */
+    REASON_STAGE_SHARE,         /* wait: the device's place in the share comes later */
+    REASON_STAGE_ORGANISATION,  /* wait: the stage is for other organisations */
+    REASON_GROUP,               /* wait: a device of its availability group holds a trial */
+    REASON_PAUSED,              /* wait */
+    REASON_HOLD,                /* wait: its organisation holds */
+    REASON_NOT_STARTED,         /* wait: approvals are missing */
+    REASON_OPEN_PERMIT,         /* wait: it holds a permit already */
+    REASON_HALTED,              /* no */
+    REASON_ALREADY,             /* no: it runs the release */
+    REASON_FAILED_BEFORE,       /* no: it failed with this release */
+    REASON_EXCLUDED,            /* no */
+    REASON_PAIR_OPEN,           /* wait: its placebo is done, its partner is not */
     REASON_COUNT,
 };
 const char *rollout_reason_code(enum rollout_reason reason);     /* "window", "stage-full", … */
@@ -143,19 +146,23 @@ struct rollout_decision {
     double deadline;      /* permit, placebo: t + policy deadline */
     double retry_after;   /* wait: seconds */
     enum rollout_reason reason;
-    const char *stage; /* open; and the stage in force for a permit */
+    const char *stage;              /* open; and the stage in force for a permit */
     struct rollout_because because; /* pause, halt */
 };
 /* Strings in a decision live until the next call. */
 typedef void rollout_decide(void *user, const struct rollout_decision *decision);
 
 /* Applies one event and calls `decide` for each decision that falls, in order: deadlines that have
- * passed by event.t first, then the event itself, then alarms, then stages. -EINVAL with a reason
- * for time running backwards, an unknown device, an outcome without a permit (-ENOENT), a second
- * outcome (-EALREADY); the rollout is unchanged then. A late outcome (the deadline has passed) is
- * -ETIME: it is kept by the caller, shown, and changes nothing here. */
-int rollout_apply(struct rollout *rollout, const struct rollout_event *event, rollout_decide *decide,
-                  void *user, struct error *error);
+ * passed by event.t first (those of an outage after they have moved), then stages that time alone
+ * opens, then the event itself, then alarms, then stages. An outcome at its very deadline is in
+ * time. -EINVAL with a reason for time running backwards, an unknown device, an outcome without a
+ * permit (-ENOENT), a second outcome (-EALREADY); the rollout is unchanged then. A late outcome
+ * (the deadline has passed) is -ETIME: it is kept by the caller, shown, and is no evidence; it does
+ * let time pass, so a fold of the events has to contain it. A pause for one organisation is a hold;
+ * a halt is everybody's whatever `organisation` says. After a halt pauses, resumes and approvals
+ * change nothing. `decide` may be NULL. */
+int rollout_apply(struct rollout *rollout, const struct rollout_event *event,
+                  rollout_decide *decide, void *user, struct error *error);
 
 /* The next moment at which a tick could decide something (deadline, min_time, control check);
  * INFINITY when none. */
@@ -163,33 +170,34 @@ double rollout_next_tick(const struct rollout *rollout);
 
 struct rollout_view {
     enum rollout_state state;
-    double t;                  /* of the last event */
+    double t; /* of the last event */
     double started_at, halted_at, stage_opened_at;
     const char *stage;
     unsigned stage_index, stage_count;
-    uint64_t permits, placebos; /* granted, minus declined */
-    uint64_t settled, failed;   /* release arm; failed includes silent */
-    uint64_t healthy, declined, silent, interrupted, regressed, late;
+    uint64_t permits, placebos;           /* granted, minus declined */
+    uint64_t settled, failed;             /* release arm; failed includes silent */
+    uint64_t healthy, silent, regressed;  /* release arm; a regressed device is also failed */
+    uint64_t declined, interrupted, late; /* both arms; interruptions and reports, not devices */
     uint64_t placebo_settled, placebo_failed;
-    uint64_t in_flight;        /* release exposures */
+    uint64_t in_flight; /* release exposures */
     uint64_t placebo_in_flight;
     uint64_t pairs, pairs_open;
     double window_used, window; /* harm in flight and H */
-    double cost;               /* of the next permit, in the dearest stratum that has asked */
-    double log_e;              /* default-1, release arm, all strata together */
-    double log_threshold;      /* ln(2/alpha) */
+    double cost;                /* of the next permit, in the dearest stratum that has asked */
+    double log_e;               /* default-1, release arm, all strata together */
+    double log_threshold;       /* ln(2/alpha) */
     uint64_t k_release, k_placebo;
-    double log_split;          /* ln e_0 */
+    double log_split; /* ln e_0 */
     uint64_t proven_harm;
-    double first_failure_at;   /* release arm; NAN when none */
-    double reverts_open;       /* revert permits out */
+    double first_failure_at;        /* release arm; NAN when none */
+    double reverts_open;            /* revert permits out */
     struct rollout_because because; /* of the last pause or halt */
 };
 void rollout_look(const struct rollout *rollout, struct rollout_view *ret);
 
 /* What one device is for the rollout. */
 enum rollout_device_state {
-    DEVICE_NEW,          /* never began */
+    DEVICE_NEW, /* never began */
     DEVICE_IN_PLACEBO,
     DEVICE_PLACEBO_DONE, /* may have the release outside any pair */
     DEVICE_IN_RELEASE,
@@ -198,11 +206,13 @@ enum rollout_device_state {
     DEVICE_REVERTED,
 };
 enum rollout_device_state rollout_device_state(const struct rollout *rollout, uint32_t number);
-/* Counts of pairs for the page: how the coin fell and what came of it, newest last, at most `cap`. */
+/* Counts of pairs for the page: how the coin fell and what came of it, newest last, at most `cap`.
+ */
 struct rollout_pair_view {
     uint64_t number;
     uint32_t release_device, placebo_device; /* UINT32_MAX: never came */
-    char release_outcome, placebo_outcome;   /* 'o' open, 'h' healthy, 'f' failed, 's' silent, 'd' declined, '-' none */
+    char release_outcome,
+        placebo_outcome; /* 'o' open, 'h' healthy, 'f' failed, 's' silent, 'd' declined, '-' none */
     bool closed;
 };
 size_t rollout_pairs(const struct rollout *rollout, struct rollout_pair_view *ret, size_t cap);

@@ -1,0 +1,218 @@
+/* What the files of rollout share. Nobody outside this folder includes it.
+ *
+ * The rule that shapes these structures: nothing that becomes visible may depend on the coin of an
+ * open pair (design/gate.md). So the counts that price permits, open stages and feed alarm A take a
+ * pair's devices in only when its toss is over: at its first failure, or when it closes. */
+#pragma once
+
+#include "gate/evidence.h"
+#include "rollout/names.h"
+#include "rollout/rollout.h"
+
+#define NONE UINT32_MAX
+#define EPSILON 1e-6          /* the least that a permit costs */
+#define UNITS 1e9             /* costs are whole billionths of a device, so that sums are exact */
+#define CONTROL_PLACEBOS 10   /* of a control check */
+#define ENVIRONMENT_ODDS 10.0 /* e_0, and the placebos' own evidence, that end a pause */
+#define REVERT_LAPSES 300.0   /* seconds that a revert permit is good for */
+
+/* Adds up: over strata today, over slices and all organisations but one later. */
+struct counts {
+    uint64_t begun, settled, failed;
+};
+
+struct stratum {
+    uint32_t rank; /* in order of first begin; NONE before it */
+    struct counts arm[2];
+    uint64_t rooms; /* releases that hold room: outside pairs, and one an open pair */
+    uint64_t cost;  /* of one release, in UNITS */
+    double tolerated;
+    uint32_t half_open;   /* the pair that waits for its second device, or NONE */
+    double waiting_until; /* an asker that the window refused is thought to wait until then */
+    bool out_of_service;  /* alarm A: the placebos fail by themselves */
+    bool excused;         /* alarm A: a person ended the pause */
+};
+
+struct organisation {
+    uint64_t devices; /* of the start event */
+    uint64_t budget;  /* in UNITS */
+    uint64_t granted; /* releases granted, as the counts know them */
+    uint64_t rooms;
+    uint32_t cells; /* first of its list, or NONE */
+    bool held;
+};
+
+/* Rooms of one organisation in one stratum. */
+struct cell {
+    uint32_t stratum, next;
+    uint64_t rooms;
+};
+
+struct group {
+    uint32_t trials, reverts;
+};
+
+struct device {
+    uint64_t place; /* in shares, of 2^64 */
+    uint32_t organisation, group, stratum;
+    uint32_t slot; /* its exposure in flight or its revert permit, or NONE */
+    uint32_t pair; /* in which it was the placebo, or NONE */
+    uint8_t state; /* enum rollout_device_state */
+    bool in_flight, reverting, was_silent;
+};
+
+struct exposure {
+    double deadline, begun;
+    uint64_t sequence; /* settles which of two equal deadlines comes first */
+    uint32_t device, pair, stratum;
+    uint32_t heap;  /* its place in the heap; for a free slot the next free one */
+    uint32_t check; /* the control check it belongs to, 0: none */
+    uint32_t stage;
+    uint8_t arm, member /* 0 first, 1 second */, interruptions;
+    uint8_t before; /* state of the device before it */
+};
+
+struct pair {
+    uint32_t member[2]; /* devices, in order of asking */
+    uint32_t organisation[2];
+    uint32_t stratum;
+    uint32_t release_stage;  /* the stage in which its release was permitted */
+    char outcome[2];         /* as in struct rollout_pair_view */
+    bool first_gets_release; /* the coin */
+    bool decided;            /* one of the two failed */
+    bool closed;
+};
+
+struct revert {
+    uint32_t device;
+    double lapses;
+    bool open;
+};
+
+struct rollout {
+    struct policy policy;
+    char *name, *release, *seed;
+    double started_at, now;
+    uint64_t fleet; /* devices of all organisations of the start event; 0: not given */
+
+    struct names organisation_names, group_names, stratum_names;
+    struct organisation *organisations;
+    struct group *groups;
+    struct stratum *strata;
+    uint32_t *ranked; /* strata in order of first begin */
+    uint32_t organisation_cap, group_cap, stratum_cap, ranked_count, ranked_cap;
+    struct cell *cells;
+    uint32_t cell_count, cell_cap;
+
+    struct device *devices;
+    uint32_t device_count, device_cap;
+    struct exposure *exposures;
+    uint32_t exposure_count, exposure_cap, exposure_free;
+    uint32_t *heap; /* exposures by deadline */
+    uint32_t heap_count, heap_cap;
+    uint64_t sequence;
+    struct pair *pairs;
+    uint32_t pair_count, pair_cap, pairs_open;
+    struct revert *reverts; /* a queue: each lapses after the one before */
+    uint32_t revert_first, revert_count, revert_cap, reverts_open;
+
+    /* window */
+    uint64_t used, budget; /* in UNITS */
+    uint64_t rooms;
+    uint64_t granted; /* release permits as the counts know them, without open pairs */
+
+    /* evidence */
+    struct rate_mixture mixture;
+    double log_threshold;
+    uint64_t k_release, k_placebo, proven_harm;
+    bool absolute_moved; /* alarm A has something new to look at */
+    bool excused;        /* the strata together, by a person */
+
+    /* stages */
+    char **approvers;
+    unsigned approver_count;
+    bool *approved; /* a flag a stage */
+    bool opened;    /* the first stage is open */
+    unsigned stage;
+    double stage_opened_at;
+    uint64_t stage_settled, stage_reach;
+
+    /* state */
+    bool halted, done, paused_person, paused_environment;
+    double halted_at;
+    uint32_t accused; /* stratum, or NONE for all, of the environment's pause */
+    uint32_t check;   /* number of the control check, from 1 */
+    unsigned check_open, check_clean;
+    struct rollout_because because;
+    char *because_by, *because_reason;
+
+    /* what the view shows and nothing decides on */
+    uint64_t permits, placebos, in_flight, placebo_in_flight;
+    uint64_t settled, failed, healthy, declined, silent, interrupted, regressed, late;
+    uint64_t placebo_settled, placebo_failed;
+    double first_failure_at;
+
+    rollout_decide *decide; /* during rollout_apply */
+    void *user;
+};
+
+/* Grows `array` so that index `count` is there; new memory is zero. */
+#define ARRAY_ROOM(array, count, cap)                                                              \
+    ((array) = array_room((array), (count), &(cap), sizeof *(array)))
+void *array_room(void *array, uint32_t count, uint32_t *cap, size_t size);
+void emit(struct rollout *rollout, const struct rollout_decision *decision);
+
+/* device.c */
+bool device_in_share(const struct device *device, double share);
+uint32_t organisation_number(struct rollout *rollout, const char *name);
+
+/* exposure.c: permits in flight and their deadlines */
+uint32_t exposure_open(struct rollout *rollout, uint32_t device, enum rollout_arm arm);
+void exposure_settle(struct rollout *rollout, uint32_t number, char outcome);
+void exposure_interrupted(struct rollout *rollout, uint32_t number);
+/* Deadlines that have passed by `t`; of `reporting` (or NONE) only if strictly before. */
+void exposure_deadlines(struct rollout *rollout, double t, uint32_t reporting);
+void exposure_outage(struct rollout *rollout, double from, double to);
+
+/* pair.c */
+uint32_t pair_open(struct rollout *rollout, uint32_t device);
+void pair_join(struct rollout *rollout, uint32_t pair, uint32_t device);
+enum rollout_arm pair_arm(const struct pair *pair, unsigned member);
+void pair_settle(struct rollout *rollout, uint32_t pair, unsigned member, char outcome);
+
+/* window.c */
+void stratum_meet(struct rollout *rollout, uint32_t stratum); /* gives it its rank */
+void stratum_price(struct rollout *rollout, uint32_t stratum);
+void room_take(struct rollout *rollout, uint32_t stratum);
+void room_give(struct rollout *rollout, uint32_t stratum);
+void organisation_room(struct rollout *rollout, uint32_t organisation, uint32_t stratum, bool take);
+bool window_allows(struct rollout *rollout, uint32_t stratum);
+bool organisation_allows(const struct rollout *rollout, uint32_t organisation, uint32_t stratum);
+double retry_soon(const struct rollout *rollout);
+
+/* begin.c, revert.c */
+void begin(struct rollout *rollout, uint32_t device);
+void revert_ask(struct rollout *rollout, uint32_t device);
+void revert_end(struct rollout *rollout, uint32_t device);
+void revert_lapse(struct rollout *rollout);
+
+/* alarm.c */
+void alarm_toss(struct rollout *rollout); /* K₁ or K₀ has changed */
+void alarm_check(struct rollout *rollout);
+void alarm_halt(struct rollout *rollout, enum rollout_alarm alarm, uint32_t slice, const char *by,
+                const char *reason);
+void alarm_pause_person(struct rollout *rollout, const char *by, const char *reason);
+void alarm_resume_person(struct rollout *rollout, const char *by, const char *reason);
+/* Counts of the release arm over all strata, and the rate tolerated of them. */
+struct counts alarm_pooled(const struct rollout *rollout, bool in_service, double *ret_tolerated);
+double alarm_log_evidence(const struct rollout *rollout);
+/* May an asker of this stratum be a placebo of the control check that goes on? */
+bool alarm_wants_control(const struct rollout *rollout, uint32_t stratum);
+
+/* stage.c */
+bool stage_started(const struct rollout *rollout);
+bool stage_known(const struct rollout *rollout, const char *name); /* or "start" */
+void stage_approve(struct rollout *rollout, const char *by, const char *name);
+void stage_check(struct rollout *rollout);
+double stage_tick(const struct rollout *rollout);
+bool stage_full(const struct rollout *rollout);
