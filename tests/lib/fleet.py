@@ -320,6 +320,20 @@ class Device:
     def state(self, product):
         return self.journal(product).get('state')
 
+    def status(self):
+        """The agent's own status file, or {}."""
+        try:
+            return json.loads((self.root / 'run/maeslant/status.json').read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def blocked(self, product):
+        """Why the device does not ask for a permit: a reason code, or ''."""
+        for entry in self.status().get('products', []):
+            if entry.get('product') == product:
+                return entry.get('blocked') or ''
+        return ''
+
     def log(self):
         try:
             return self.log_path.read_text(errors='replace')
