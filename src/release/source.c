@@ -30,6 +30,12 @@ void source_clear(struct source *source)
     free(source->out);
 }
 
+void source_allow(struct source *source, uint64_t more)
+{
+    if (__builtin_add_overflow(source->most, more, &source->most))
+        source->most = UINT64_MAX;
+}
+
 /* Fills `pending` from the file; 0 at its end. */
 static ssize_t refill(struct source *source)
 {
@@ -92,11 +98,12 @@ static la_ssize_t next_block(struct source *source)
             }
         source->total += out.pos;
         if (source->total > source->most) {
-            source->result =
-                error_set(&source->error, -EFBIG,
-                          "it unpacks to more than %" PRIu64
-                          " bytes, which is more than its manifest allows, headers counted",
-                          source->most);
+            source->result = error_set(
+                &source->error, -EFBIG,
+                "it unpacks to more than %" PRIu64
+                " bytes, more than its files could need; it is a bomb or not the payload of "
+                "this manifest",
+                source->most);
             return -1;
         }
         return (la_ssize_t)out.pos;

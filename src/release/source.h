@@ -24,6 +24,8 @@ struct source {
 
 void source_init(struct source *source, int fd, uint64_t most);
 void source_clear(struct source *source);
+/* Lets it hand out so many bytes more. */
+void source_allow(struct source *source, uint64_t more);
 /* For archive_read_open. */
 la_ssize_t source_read(struct archive *archive, void *source, const void **ret_block);
 /* Reads to the end: only zeros may follow position `end` of the tar, nothing the frame. */

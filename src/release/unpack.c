@@ -14,6 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What the tar may have beyond the bytes of its files: for each entry its headers, a long name and
+ * the rest of its last block; and the padding at the end. More is no archive but a bomb. */
+#define ENTRY_MAX (8 * 512)
+#define PADDING_MAX (1024 * 1024)
+
 struct unpack {
     struct archive *archive;
     struct source source;
@@ -222,10 +227,13 @@ static int unpack_all(struct unpack *unpack, struct error *error)
             break;
         if (r != ARCHIVE_OK)
             return read_failed(unpack, error);
+        source_allow(&unpack->source, ENTRY_MAX);
         r = unpack_entry(unpack, entry, error);
         if (r < 0)
             return r;
     }
+    if (unpack->files == 0)
+        return error_set(error, -EBADMSG, "holds no file; a payload has at least one");
     /* What follows the end of the tar must be its padding, and nothing follows the frame. */
     if (source_finish(&unpack->source, (uint64_t)archive_filter_bytes(unpack->archive, 0)) < 0)
         return read_failed(unpack, error);
@@ -235,16 +243,12 @@ static int unpack_all(struct unpack *unpack, struct error *error)
 static int unpack_into(int fd, int target, const struct payload_limits *limits, struct error *error)
 {
     struct unpack unpack = {.archive = archive_read_new(), .limits = limits, .target = target};
-    /* Room for each entry's header, its long name and padding; more is no archive but a bomb. */
-    const uint64_t per_entry = 8 * 512, entries = limits->files + PAYLOAD_FOLDERS_MAX;
     uint64_t most;
     int r;
 
     if (!unpack.archive)
         abort(); /* out of memory */
-    if (__builtin_mul_overflow(per_entry, entries, &most) ||
-        __builtin_add_overflow(most, limits->unpacked, &most) ||
-        __builtin_add_overflow(most, 1024 * 1024, &most))
+    if (__builtin_add_overflow(limits->unpacked, PADDING_MAX, &most))
         most = UINT64_MAX;
     source_init(&unpack.source, fd, most);
     r = unpack_all(&unpack, error);
