@@ -53,6 +53,7 @@ static void base64_has_one_text_for_the_same_bytes(void **state)
         assert_int_equal(base64_decode(bad[i], strlen(bad[i]), back, sizeof(back), &len), -EINVAL);
     assert_int_equal(base64_decode("YQ\0=", 4, back, sizeof(back), &len), -EINVAL);
     assert_int_equal(base64_decode("YQ==", 4, back, sizeof(back), &len), 0);
+    assert_int_equal(len, 1);
     for (int byte = 0; byte < 256; byte++) { /* libsodium takes some bytes above 0x7f for letters */
         const char text[] = {'Y', (char)byte, 'F', 'h'};
         bool letter = byte == '+' || byte == '/' || (byte >= '0' && byte <= '9') ||
@@ -60,7 +61,6 @@ static void base64_has_one_text_for_the_same_bytes(void **state)
 
         assert_int_equal(base64_decode(text, 4, back, sizeof(back), &len), letter ? 0 : -EINVAL);
     }
-    assert_int_equal(len, 1);
 }
 
 static void sha256_matches_fips_180_4(void **state)
