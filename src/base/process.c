@@ -150,6 +150,23 @@ static void kill_group(const struct child *child)
     (void)kill(child->pid, SIGKILL);
 }
 
+/* Adds to `output` and drops from its front what is more than `most`. */
+static void keep_last(struct buf *output, size_t most, const char *data, size_t len)
+{
+    size_t old;
+
+    if (len > most) {
+        data += len - most;
+        len = most;
+    }
+    old = most - len < output->len ? most - len : output->len;
+    if (old > 0)
+        memmove(output->data, output->data + output->len - old, old);
+    output->len = old;
+    if (len > 0)
+        buf_add(output, data, len);
+}
+
 /* Reads once. 1 when there may be more, 0 at the end, -EAGAIN when there is none now. */
 static int take_output(int fd, const struct process_limits *limits, struct process_result *result)
 {
@@ -163,7 +180,9 @@ static int take_output(int fd, const struct process_limits *limits, struct proce
         return 0;
     if ((size_t)got > room) {
         result->output_exceeded = true;
-        got = (ssize_t)room;
+        if (limits->keep_last)
+            keep_last(&result->output, limits->output, chunk, (size_t)got);
+        got = limits->keep_last ? 0 : (ssize_t)room;
     }
     if (got > 0)
         buf_add(&result->output, chunk, (size_t)got);

@@ -18,6 +18,7 @@ struct process_limits {
     uint64_t processes;   /* RLIMIT_NPROC, 0: none */
     size_t output;        /* bytes of stdout + stderr kept; more kills it if `strict_output` */
     bool strict_output;
+    bool keep_last;       /* of more output than that: the last bytes are kept, not the first */
     bool no_network;      /* in a network namespace of its own, when the kernel lets us; else says so in error */
 };
 

@@ -65,5 +65,9 @@ int http_download(struct http_client *client, const char *url_path, const char *
 int http_fetch(const char *method, const char *url, const char *const *headers, const char *body,
                size_t limit, double timeout, struct http_answer *ret, char *(*ret_headers),
                struct error *error);
+/* The same; `cancel_fd` ≥ 0: readable means give up (-ECANCELED). */
+int http_fetch_until(const char *method, const char *url, const char *const *headers,
+                     const char *body, size_t limit, double timeout, int cancel_fd,
+                     struct http_answer *ret, char **ret_headers, struct error *error);
 /* Text of a problem+json answer for people: "403 …: detail. remedy", owned by the caller. */
 char *http_answer_problem(const struct http_answer *answer);

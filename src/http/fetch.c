@@ -17,9 +17,9 @@ static void set_method(CURL *easy, const char *method, const char *body)
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
 }
 
-int http_fetch(const char *method, const char *url, const char *const *headers, const char *body,
-               size_t limit, double timeout, struct http_answer *ret, char **ret_headers,
-               struct error *error)
+int http_fetch_until(const char *method, const char *url, const char *const *headers,
+                     const char *body, size_t limit, double timeout, int cancel_fd,
+                     struct http_answer *ret, char **ret_headers, struct error *error)
 {
     _cleanup_buf_ struct buf header_text = BUF_INIT;
     struct transfer transfer = {
@@ -48,7 +48,7 @@ int http_fetch(const char *method, const char *url, const char *const *headers, 
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)((timeout > 0 ? timeout : 30) * 1000));
         set_method(easy, method, body);
-        r = transfer_run(&transfer, -1, error);
+        r = transfer_run(&transfer, cancel_fd, error);
     }
     curl_slist_free_all(lines);
     line_free(transfer.line);
@@ -57,4 +57,12 @@ int http_fetch(const char *method, const char *url, const char *const *headers, 
     else if (ret_headers)
         *ret_headers = buf_take(&header_text);
     return r;
+}
+
+int http_fetch(const char *method, const char *url, const char *const *headers, const char *body,
+               size_t limit, double timeout, struct http_answer *ret, char **ret_headers,
+               struct error *error)
+{
+    return http_fetch_until(method, url, headers, body, limit, timeout, -1, ret, ret_headers,
+                            error);
 }
