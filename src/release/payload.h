@@ -25,5 +25,6 @@ int payload_pack(const char *dir, const char *path, struct payload_info *ret, st
 int payload_unpack(const char *path, const char *target, const struct payload_limits *limits,
                    struct error *error);
 /* Digest over the unpacked tree: SHA-256 over "<mode> <size> <sha256> <path>\n" lines in order of
- * path. Tells whether a slot is whole. */
+ * path; a folder's has size 0, the digest of nothing and a slash behind its path. Tells whether a
+ * slot is whole; -EINVAL names what is neither file nor folder. */
 int payload_tree_digest(const char *dir, char ret[static 65], struct error *error);
