@@ -45,7 +45,11 @@ static void add_evidence(struct buf *text, const char *label, double log_value,
 static void add_time_left(struct buf *text, const json_t *view)
 {
     char span[32];
-    double devices = number_of(view, "devices"), settled = number_of(view, "settled");
+    double devices = 0, settled = number_of(view, "settled");
+    const char *name;
+    json_t *count;
+    json_object_foreach(json_object_get(view, "devices"), name, count) devices +=
+        json_number_value(count);
     double started = number_of(view, "started_at");
     double spent = ((double)clock_ms(CLOCK_REALTIME) - started) / 1000;
     if (strcmp(text_of(view, "state"), "running") != 0 || settled < 3 || devices <= settled)
@@ -60,7 +64,6 @@ void rollout_render(const json_t *view, struct buf *ret)
     char when[40];
     const char *state = text_of(view, "state");
     double window = number_of(view, "window"), used = number_of(view, "window_used");
-    const json_t *sentences = json_object_get(view, "explain");
     when_text(number_of(view, "started_at"), when, sizeof when);
     buf_addf(ret, "%s%s%s  %s %s  %s%s%s  started %s\n", colour(stdout, "bold"),
              text_of(view, "rollout"), colour(stdout, "off"), text_of(view, "product"),
@@ -93,7 +96,7 @@ void rollout_render(const json_t *view, struct buf *ret)
                  number_of(view, "log_threshold"));
     add_evidence(ret, "absolute", number_of(view, "log_e"), number_of(view, "log_threshold"));
     add_time_left(ret, view);
-    size_t count = json_array_size(sentences);
-    if (count)
-        buf_addf(ret, "\n%s\n", json_string_value(json_array_get(sentences, count - 1)));
+    const char *sentence = json_string_value(json_object_get(view, "sentence"));
+    if (sentence)
+        buf_addf(ret, "\n%s\n", sentence);
 }
