@@ -389,7 +389,7 @@ static void check_variables(const struct object *root, const char *path, const j
 
 static void check_substitution(const struct object *root)
 {
-    static const char *const of_device[] = {"adapter", "active", "probes"};
+    static const char *const of_device[] = {"state", "adapter", "active", "probes"};
     static const char *const of_lab[] = {"payload", "scratch", "digest", "release", NULL};
 
     for (size_t i = 0; i < ARRAY_SIZE(of_device); i++)

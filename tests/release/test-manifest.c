@@ -105,24 +105,31 @@ static void what_is_left_out_has_the_documented_values(void **state)
     manifest_free(&m);
 }
 
-/* The first block of YAML in docs/manifest.md. */
-static void the_documented_example_is_a_manifest(void **state)
+/* What lies between two marks of a page is a manifest with `probes` probes. */
+static void expect_example(const char *page_path, const char *open, const char *close,
+                           enum manifest_for mode, size_t probes)
 {
-    _cleanup_free_ char *page = scratch_read(MANIFEST_PAGE, NULL), *text = NULL, *whole = NULL;
-    char *from = strstr(page, "```yaml\n"), *to;
+    _cleanup_free_ char *page = scratch_read(page_path, NULL), *text = NULL, *whole = NULL;
+    char *from = strstr(page, open), *to;
     struct manifest m;
     struct error error = ERROR_INIT;
 
     assert_non_null(from);
-    from += strlen("```yaml\n");
-    to = strstr(from, "```");
+    from += strlen(open);
+    to = strstr(from, close);
     assert_non_null(to);
     text = xstrndup(from, (size_t)(to - from));
-    whole = sample_with(text, "4f2a…", SAMPLE_DIGEST);
-    if (manifest_parse(whole, strlen(whole), MANIFEST_BUILT, &m, &error) < 0)
-        fail_msg("%s", error.text);
-    assert_int_equal(m.probe_count, 3);
+    whole = mode == MANIFEST_BUILT ? sample_with(text, "4f2a…", SAMPLE_DIGEST) : xstrdup(text);
+    if (manifest_parse(whole, strlen(whole), mode, &m, &error) < 0)
+        fail_msg("%s: %s", page_path, error.text);
+    assert_int_equal(m.probe_count, probes);
     manifest_free(&m);
+}
+
+static void the_documented_examples_are_manifests(void **state)
+{
+    expect_example(DOCS "/manifest.md", "```yaml\n", "```", MANIFEST_BUILT, 3);
+    expect_example(DOCS "/man/maeslant-manifest.5", ".Bd -literal\n", ".Ed", MANIFEST_SOURCE, 3);
 }
 
 /* A place of the sample, what stands there instead, and what the sentence then has to say. The
@@ -199,6 +206,7 @@ static const struct bad bad_top[] = {
     {"[\"${state}/db\"]", "[db]", 12, "state.paths[0]: \"db\""},
     {"[\"${state}/db\"]", "[\"/var/../etc\"]", 12, "without .."},
     {"[\"${state}/db\"]", "/db", 12, "a list was expected"},
+    {"[\"${state}/db\"]", "[\"${state/db\"]", 12, "state.paths[0]: \"${state/db\""},
     {"on_revert: snapshot", "on_revert: maybe", 12,
      "\"maybe\" is not known; expected compatible, snapshot or irreversible"},
     {"state: {", "state: {path: x, ", 12, "state.path: is no key of the manifest"},
@@ -484,7 +492,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_of_the_contract_is_read),
         cmocka_unit_test(what_is_left_out_has_the_documented_values),
-        cmocka_unit_test(the_documented_example_is_a_manifest),
+        cmocka_unit_test(the_documented_examples_are_manifests),
         cmocka_unit_test(each_top_key_refuses_a_bad_value_where_it_stands),
         cmocka_unit_test(adapter_and_active_refuse_bad_values),
         cmocka_unit_test(probes_refuse_bad_values),
