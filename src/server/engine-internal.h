@@ -17,7 +17,7 @@
 #define LEASH_LIMIT 10000
 #define LEASH_SECONDS 25.0
 #define LEASH_EVERY_MS 10000
-#define ALIVE_GAP_MS 2000   /* a longer silence of the engine itself is an outage, not harm */
+#define ALIVE_GAP_MS 2000 /* a longer silence of the engine itself is an outage, not harm */
 #define REVERT_SPREAD_MS 300000
 #define PRESTAGE_MS 3600000
 #define CONFIRM_WITHIN_MS 86400000
@@ -46,6 +46,8 @@ struct permit {
     enum store_permit_state state;
     char outcome[16]; /* the final one, "" when none came */
     uint64_t outcome_seq, interrupted_seq, regressed_seq, reverted_seq;
+    char boot[65]; /* of the last `interrupted`, "" when none */
+    bool asked;
 };
 
 struct release {
@@ -58,6 +60,16 @@ struct release {
     bool halted;
 };
 
+/* Why devices failed, for people. */
+struct cause {
+    char *why;
+    enum rollout_arm arm;
+    uint64_t count;
+    double first_t;
+    char first_device[65];
+};
+#define CAUSES_MAX 32
+
 struct server_rollout {
     char *id;
     struct release *release;
@@ -67,21 +79,27 @@ struct server_rollout {
     int64_t at_ms;
     char *by;
     uint64_t approvals;
+    uint64_t obeyed; /* trials that went back because of the halt: the fold counts them failed */
+    bool superseded; /* a newer rollout of its channel was started */
+    char *mismatch;  /* the first decision that the refold did not reproduce, or NULL */
 
-    uint32_t *number_of;    /* by device index: number in the fold, UINT32_MAX when unknown to it */
+    uint32_t *number_of; /* by device index: number in the fold, UINT32_MAX when unknown to it */
     size_t number_cap;
     struct device **devices; /* by number in the fold */
     size_t device_count, device_cap;
 
+    struct cause *causes; /* in order of first appearance */
+    size_t cause_count;
     double last_reverted_at; /* NAN: none */
     double halted_at;
-    struct buf halt_decision, pause_decision; /* the last ones' lines */
+    struct buf halt_decision,
+        pause_decision;             /* the last ones' lines; a resume replaces the pause */
     struct rollout_decision answer; /* to the event's own device; strings not kept */
     bool answered;
     bool halt_published; /* under `lock` */
 
-    double admit; /* of the plan, for devices that the controller lets ask */
-    uint64_t begins, grants;   /* since the controller looked last */
+    double admit;            /* of the plan, for devices that the controller lets ask */
+    uint64_t begins, grants; /* since the controller looked last */
     double extra;
     double admit_looked;
 };
@@ -101,9 +119,8 @@ struct plan {
 };
 
 struct leash {
-    char permit[33];
-    struct server_rollout *rollout;
-    double until; /* monotonic */
+    char *rollout; /* its name: the rollout itself may be read anew meanwhile */
+    double until;  /* monotonic */
     void (*done)(void *user, struct http_blob *halts);
     void *user;
     struct leash *next;
@@ -124,13 +141,14 @@ struct engine {
     bool stopping;
 
     pthread_mutex_t lock;
-    struct table devices;  /* under `lock` */
-    struct table permits;  /* open ones, under `lock` */
-    struct table plans;    /* under `lock` */
+    struct table devices;                      /* under `lock` */
+    struct table permits;                      /* open ones, under `lock` */
+    struct table plans;                        /* under `lock` */
     struct http_blob *halts_blob, *state_blob; /* under `lock` */
     struct leash *leashes, **leashes_end;      /* under `lock`, oldest first */
     size_t leash_count;
-    bool closed; /* under `lock`: takes no more leashes */
+    bool closed;    /* under `lock`: takes no more leashes */
+    bool reloading; /* under `lock`: what is open is not known just now */
 
     struct device **device_list; /* by index */
     size_t device_count, device_cap;
@@ -148,10 +166,10 @@ struct engine {
     int64_t base_ms, last_ms, alive_ms;
 
     /* the batch */
-    bool writing;       /* a transaction is open */
-    int failure;        /* the first error of the store in this batch */
+    bool writing; /* a transaction is open */
+    int failure;  /* the first error of the store in this batch */
     struct error failure_text;
-    double down_until;  /* monotonic: storage failed, don't try before */
+    double down_until; /* monotonic: storage failed, don't try before */
     bool must_reload;
     bool disk_low;
     struct error disk_text;
@@ -170,7 +188,7 @@ static inline struct device *rollout_device_of(const struct server_rollout *roll
 }
 
 /* engine.c */
-int64_t engine_ms(struct engine *engine);   /* the engine's clock: never back, no jumps */
+int64_t engine_ms(struct engine *engine);      /* the engine's clock: never back, no jumps */
 int64_t engine_wall_ms(struct engine *engine); /* for people */
 double engine_mono(struct engine *engine);
 /* Notes the first failure of the batch; returns `r`. */
@@ -197,8 +215,9 @@ int fold_event(struct engine *engine, struct server_rollout *rollout, struct eve
 void fold_tick(struct engine *engine, struct server_rollout *rollout);
 /* Adds the rollout from its stored events; a decision that differs pauses it. */
 int fold_load(struct engine *engine, const struct store_rollout *row, struct error *error);
-void fold_start(struct engine *engine, struct release *release, struct start_line *start /* moved */,
-                const char *by, int64_t at_ms, struct policy *policy, struct rollout *fold);
+void fold_start(struct engine *engine, struct release *release,
+                struct start_line *start /* moved */, const char *by, int64_t at_ms,
+                struct policy *policy, struct rollout *fold);
 void server_rollout_free(struct server_rollout *rollout);
 
 /* load.c */
@@ -209,7 +228,8 @@ void engine_unload(struct engine *engine);
 struct device *device_find(struct engine *engine, const char *id);
 void device_add(struct engine *engine, struct device *device);
 void device_put(struct engine *engine, struct device *device);
-void device_free(struct device *device);
+void device_clear(struct device *device); /* its texts */
+void device_drop_last(struct engine *engine);
 /* Standing and `seq`. False: the request is answered (refused, or the same again). */
 bool device_accepts(struct engine *engine, struct engine_request *request, struct device *device);
 /* Keeps the body of an accepted request beside its answer. */
@@ -226,14 +246,17 @@ void call_token_new(struct engine *engine, struct engine_request *request);
 extern const char *const permit_arm_names[];
 void permit_put(struct engine *engine, const struct permit *permit);
 struct permit *permit_from_row(struct engine *engine, const struct store_permit *row);
-/* Open ones from memory (`ret_owned` false), others from the store (true: free it). */
-struct permit *permit_find(struct engine *engine, const char *id, bool *ret_owned);
-void permit_open(struct engine *engine, struct permit *permit);   /* into the tables */
-void permit_close(struct engine *engine, struct permit *permit);  /* out of them, not freed */
+/* A copy, free it; NULL when unknown or when the store failed. */
+struct permit *permit_find(struct engine *engine, const char *id);
+struct permit *permit_by_nonce(struct engine *engine, const char *nonce);
+void permit_open(struct engine *engine, struct permit *permit);  /* into the tables */
+void permit_close(struct engine *engine, struct permit *permit); /* out of them, and freed */
 /* The stored answer to a begin, or what has become of it since: a permit that was halted or whose
  * deadline has passed is not given again. */
 void permit_answer_again(struct engine *engine, struct engine_request *request,
-                         struct permit *permit, const char *stored);
+                         const struct permit *permit, const char *stored);
+/* The evidence's answer, owned by the caller; NULL: the store failed. */
+char *stored_answer(struct engine *engine, const struct device *device, uint64_t seq);
 void call_begin(struct engine *engine, struct engine_request *request);
 
 /* reports.c */
@@ -264,8 +287,11 @@ void call_log(struct engine *engine, struct engine_request *request);
 /* views.c */
 extern const char *const rollout_state_names[];
 json_t *view_rollout(struct engine *engine, struct server_rollout *rollout);
+json_t *view_pairs(const struct server_rollout *rollout, size_t most);
 json_t *view_state(struct engine *engine);
 json_t *time_ms(double t); /* NAN: null */
+/* What the device is for the rollout ("healthy", "failed", …), NULL: it never began. */
+const char *rollout_device_name(const struct server_rollout *rollout, const struct device *device);
 
 /* explain.c: sentences for people, newest knowledge first to last */
 json_t *explain_rollout(struct engine *engine, struct server_rollout *rollout);
@@ -280,6 +306,7 @@ void halts_publish(struct engine *engine);
 void plans_publish(struct engine *engine);
 void plan_need(struct engine *engine, const char *product, const char *channel);
 void plan_admit(struct engine *engine, double now);
+void plans_free(struct engine *engine);
 
 /* leash.c */
 void leashes_wake(struct engine *engine);

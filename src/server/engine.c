@@ -13,11 +13,11 @@
 #include <unistd.h>
 
 #define BATCH 512
-#define BATCH_LARGE 64     /* after so many, waiting a little for more is worth it */
+#define BATCH_LARGE 64 /* after so many, waiting a little for more is worth it */
 #define BATCH_WAIT 0.002
 #define HEARTBEAT 1.0
 #define STATE_EVERY 0.2
-#define RETRY 1.0          /* seconds until storage that failed is tried again */
+#define RETRY 1.0 /* seconds until storage that failed is tried again */
 
 static double clock_read(const struct engine *engine, clockid_t clock)
 {
@@ -262,42 +262,46 @@ static int batch_commit(struct engine *engine)
     return engine->failure;
 }
 
+static int reload(struct engine *engine, struct error *error)
+{
+    int r;
+
+    pthread_mutex_lock(&engine->lock);
+    engine->reloading = true;
+    pthread_mutex_unlock(&engine->lock);
+    r = engine_load(engine, error);
+    engine->must_reload = r < 0;
+    pthread_mutex_lock(&engine->lock);
+    engine->reloading = r < 0;
+    pthread_mutex_unlock(&engine->lock);
+    return r;
+}
+
 /* What the memory holds is ahead of the store: back to what was committed. */
 static void batch_undo(struct engine *engine)
 {
     struct error error;
-    int r;
 
     engine->store->does->rollback(engine->store);
     log_error("storage", "%s", engine->failure_text.text);
     engine->down_until = engine_mono(engine) + RETRY;
     engine->halts_changed = engine->plans_changed = engine->state_changed = false;
-    engine->must_reload = true;
     engine->writing = false;
-    r = engine_load(engine, &error);
-    if (r < 0)
+    if (reload(engine, &error) < 0)
         log_error("storage", "cannot read the state back: %s", error.text);
-    else
-        engine->must_reload = false;
 }
 
 static bool storage_up(struct engine *engine)
 {
     struct error error;
-    int r;
 
     if (engine_mono(engine) < engine->down_until)
         return false;
-    if (!engine->must_reload)
+    if (!engine->must_reload || reload(engine, &error) == 0)
         return true;
-    r = engine_load(engine, &error);
-    if (r < 0) {
-        engine->failure_text = error;
-        engine->down_until = engine_mono(engine) + RETRY;
-        return false;
-    }
-    engine->must_reload = false;
-    return true;
+    engine->failure_text = error;
+    engine->down_until = engine_mono(engine) + RETRY;
+    return false;
 }
 
 /* After a commit: what others see. */
@@ -330,8 +334,12 @@ static void publish_state(struct engine *engine)
     engine->state_blob = blob;
     pthread_mutex_unlock(&engine->lock);
     http_blob_unref(old);
-    if (engine->changed)
-        engine->changed(engine->changed_user);
+    pthread_mutex_lock(&engine->queue_lock);
+    void (*changed)(void *user) = engine->changed;
+    void *user = engine->changed_user;
+    pthread_mutex_unlock(&engine->queue_lock);
+    if (changed)
+        changed(user);
 }
 
 static void apply(struct engine *engine, struct engine_request *request)
@@ -482,7 +490,7 @@ static void init_locks(struct engine *engine)
 static void engine_free(struct engine *engine)
 {
     engine_unload(engine);
-    table_free(&engine->plans);
+    plans_free(engine);
     if (engine->store)
         engine->store->does->close(engine->store);
     if (engine->lock_fd >= 0)
@@ -532,8 +540,8 @@ int engine_open(const struct engine_options *options, struct engine **ret, struc
     engine->lock_fd = -1;
     engine->directory = xstrdup(options->directory);
     engine->options.directory = engine->directory;
-    engine->release_keys = xmemdup(options->release_keys,
-                                   options->release_key_count * sizeof *options->release_keys);
+    engine->release_keys =
+        xmemdup(options->release_keys, options->release_key_count * sizeof *options->release_keys);
     engine->options.release_keys = engine->release_keys;
     engine->queue_end = &engine->queue;
     engine->leashes_end = &engine->leashes;

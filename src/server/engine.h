@@ -24,6 +24,7 @@ struct engine_options {
     bool no_gate;      /* for comparison only: every permit is granted, nothing halts;
                           shown on every page and answer as "gate": "off" */
     uint64_t min_free; /* bytes that must stay free on the disk, 64 MiB */
+    double (*clock)(clockid_t clock); /* NULL: clock_now; tests bring their own */
 };
 /* Opens the store (checks it whole: quick_check, schema version), refolds every rollout from its
  * events, writes `outage` events for the time since the last heartbeat, starts the thread.

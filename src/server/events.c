@@ -9,15 +9,15 @@
 #include <string.h>
 
 const char *const outcome_names[] = {
-    [OUTCOME_HEALTHY] = "healthy",         [OUTCOME_FAILED] = "failed",
-    [OUTCOME_DECLINED] = "declined",       [OUTCOME_INTERRUPTED] = "interrupted",
-    [OUTCOME_REGRESSED] = "regressed",     NULL,
+    [OUTCOME_HEALTHY] = "healthy",     [OUTCOME_FAILED] = "failed",
+    [OUTCOME_DECLINED] = "declined",   [OUTCOME_INTERRUPTED] = "interrupted",
+    [OUTCOME_REGRESSED] = "regressed", NULL,
 };
 static const char *const event_names[] = {
-    [EVENT_BEGIN] = "begin",   [EVENT_OUTCOME] = "outcome", [EVENT_TICK] = "tick",
-    [EVENT_APPROVE] = "approve", [EVENT_PAUSE] = "pause",   [EVENT_RESUME] = "resume",
-    [EVENT_HALT] = "halt",     [EVENT_HOLD] = "hold",       [EVENT_OUTAGE] = "outage",
-    [EVENT_REVERT] = "revert", [EVENT_REVERTED] = "reverted", NULL,
+    [EVENT_BEGIN] = "begin",     [EVENT_OUTCOME] = "outcome",   [EVENT_TICK] = "tick",
+    [EVENT_APPROVE] = "approve", [EVENT_PAUSE] = "pause",       [EVENT_RESUME] = "resume",
+    [EVENT_HALT] = "halt",       [EVENT_HOLD] = "hold",         [EVENT_OUTAGE] = "outage",
+    [EVENT_REVERT] = "revert",   [EVENT_REVERTED] = "reverted", NULL,
 };
 static const char *const decision_names[] = {
     [DECISION_PERMIT] = "permit", [DECISION_PLACEBO] = "placebo", [DECISION_WAIT] = "wait",
@@ -104,6 +104,8 @@ char *event_text(const struct event_line *line)
     case EVENT_OUTCOME:
         add_text(&buf, "outcome", outcome_names[event->outcome]);
         add_text(&buf, "arm", line->arm);
+        add_text(&buf, "reason", event->reason);
+        add_text(&buf, "why", line->why);
         break;
     case EVENT_OUTAGE:
         buf_addf(&buf, ",\"from\":%.3f,\"to\":%.3f", event->from, event->to);
@@ -160,6 +162,7 @@ int event_read(const json_t *value, struct event_line *ret, struct error *error)
         .group = text_of(value, "group"),
         .attributes = json_object_get(value, "attributes"),
         .arm = text_of(value, "arm"),
+        .why = text_of(value, "why"),
     };
     if (type == EVENT_BEGIN)
         ret->event.organisation = NULL;
@@ -207,8 +210,7 @@ char *decision_text(const struct rollout_decision *decision, const char *device)
 {
     struct buf buf = BUF_INIT;
 
-    buf_addf(&buf, "{\"t\":%.3f,\"decision\":\"%s\"", decision->t,
-             decision_names[decision->type]);
+    buf_addf(&buf, "{\"t\":%.3f,\"decision\":\"%s\"", decision->t, decision_names[decision->type]);
     switch (decision->type) {
     case DECISION_PERMIT:
     case DECISION_PLACEBO:
@@ -349,6 +351,12 @@ int start_rollout(const struct start_line *line, struct policy *ret_policy, stru
     r = policy_parse(line->policy, ret_policy, error);
     if (r < 0)
         return r;
+    if (line->gate_off) {
+        /* No evidence that this world can bring reaches such thresholds, and no window fills. */
+        ret_policy->harm_budget = 1e9;
+        ret_policy->alpha = 1e-300;
+        ret_policy->tolerance_cap = 0.999999;
+    }
     r = rollout_new(ret_policy,
                     &(struct rollout_start){.rollout = line->rollout,
                                             .release = line->release,

@@ -16,11 +16,12 @@ struct event_line {
     const char *group;          /* begin, may be NULL */
     const json_t *attributes;   /* begin: object of strings; borrowed */
     const char *arm;            /* outcome: what the permit said, may be NULL */
+    const char *why;            /* outcome: the cause in a few words, for people; may be NULL */
 };
 /* Owned by the caller. */
 char *event_text(const struct event_line *line);
-/* Borrows its strings from `value`. -EINVAL with the reason for what is no event; `start` is read by
- * start_read. */
+/* Borrows its strings from `value`. -EINVAL with the reason for what is no event; `start` is read
+ * by start_read. */
 int event_read(const json_t *value, struct event_line *ret, struct error *error);
 
 /* The device as the rollout sees it; `ret_attributes` (free) is its array. */
