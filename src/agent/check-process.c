@@ -115,9 +115,9 @@ static int check_first(uint64_t pid, unsigned long long start, const char *exit_
     int status = -1, signal = 0;
     int64_t at;
 
-    if (memory->since_ms == 0)
+    if (memory->settled_ms == 0)
         return 0;
-    at = read_exit(exit_file, memory->since_ms, &status, &signal);
+    at = read_exit(exit_file, memory->settled_ms, &status, &signal);
     if (at == 0 || signal == 0 || at > start_wall_ms(start) + START_SLACK_MS)
         return 0;
     (void)error_set(error, -ESTALE, "process %llu was started again after it",

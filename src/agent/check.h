@@ -29,7 +29,8 @@ int check_vars_fit(const struct manifest *manifest, const struct check_vars *var
 struct check_memory {
     pid_t pid; /* 0: none seen yet */
     unsigned long long start;
-    int64_t since_ms; /* wall: an exit file that is older tells of another run; 0: any */
+    int64_t since_ms;   /* wall: an exit file that is older tells of another run; 0: any */
+    int64_t settled_ms; /* wall: the activation was over and all was well; 0: not known */
 };
 /* What a process and its direct children use. */
 struct check_usage {

@@ -183,7 +183,9 @@ struct prober *prober_start(struct manifest *manifest, struct check_vars *vars, 
         pthread_t thread;
 
         prober->probes[i] = (struct probe){
-            .prober = prober, .check = &prober->manifest.probes[i], .memory.since_ms = since_ms};
+            .prober = prober,
+            .check = &prober->manifest.probes[i],
+            .memory = {.since_ms = since_ms, .settled_ms = clock_ms(CLOCK_REALTIME)}};
         (void)pthread_mutex_lock(&prober->lock);
         prober->references++;
         (void)pthread_mutex_unlock(&prober->lock);
