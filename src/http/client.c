@@ -205,10 +205,10 @@ void client_release(struct http_client *client, struct line *line)
     pthread_mutex_unlock(&client->lock);
 }
 
-/* `body` NULL: GET. */
-static int exchange(struct http_client *client, const char *path, const char *const *headers,
-                    const void *body, size_t len, size_t limit, double timeout, int cancel_fd,
-                    struct http_answer *ret, struct error *error)
+/* `body` NULL: GET; `method` NULL: what the body makes of it. */
+static int exchange(struct http_client *client, const char *method, const char *path,
+                    const char *const *headers, const void *body, size_t len, size_t limit,
+                    double timeout, int cancel_fd, struct http_answer *ret, struct error *error)
 {
     struct transfer transfer = {.answer = ret, .limit = limit};
     struct curl_slist *lines = NULL;
@@ -232,6 +232,8 @@ static int exchange(struct http_client *client, const char *path, const char *co
             curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
             curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body);
         }
+        if (method)
+            curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
         r = transfer_run(&transfer, cancel_fd, error);
     }
     curl_slist_free_all(lines);
@@ -244,13 +246,21 @@ static int exchange(struct http_client *client, const char *path, const char *co
 int http_get(struct http_client *client, const char *path, const char *const *headers, size_t limit,
              double timeout, int cancel_fd, struct http_answer *ret, struct error *error)
 {
-    return exchange(client, path, headers, NULL, 0, limit, timeout, cancel_fd, ret, error);
+    return exchange(client, NULL, path, headers, NULL, 0, limit, timeout, cancel_fd, ret, error);
 }
 
 int http_post(struct http_client *client, const char *path, const char *const *headers,
               const void *body, size_t len, size_t limit, double timeout, int cancel_fd,
               struct http_answer *ret, struct error *error)
 {
-    return exchange(client, path, headers, body ? body : "", len, limit, timeout, cancel_fd, ret,
-                    error);
+    return exchange(client, NULL, path, headers, body ? body : "", len, limit, timeout, cancel_fd,
+                    ret, error);
+}
+
+int http_put(struct http_client *client, const char *path, const char *const *headers,
+             const void *body, size_t len, size_t limit, double timeout, int cancel_fd,
+             struct http_answer *ret, struct error *error)
+{
+    return exchange(client, "PUT", path, headers, body ? body : "", len, limit, timeout, cancel_fd,
+                    ret, error);
 }
