@@ -36,6 +36,7 @@ struct http_answer {
     char content_type[80];
     char etag[80];      /* without quotes, "" when none */
     double retry_after; /* seconds, -1 when none */
+    int64_t date;       /* Unix seconds of its Date header, 0 when there was none */
 };
 void http_answer_free(struct http_answer *answer);
 

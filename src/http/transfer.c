@@ -129,6 +129,13 @@ static void take_header(struct transfer *transfer, const char *line, size_t len)
         copy_value(value, len, answer->content_type, sizeof(answer->content_type));
     } else if (name_len == 4 && strncasecmp(line, "ETag", 4) == 0) {
         take_etag(answer, value, len);
+    } else if (name_len == 4 && strncasecmp(line, "Date", 4) == 0) {
+        char text[64];
+        time_t date;
+
+        copy_value(value, len, text, sizeof(text));
+        date = curl_getdate(text, NULL);
+        answer->date = date > 0 ? (int64_t)date : 0;
     } else if (name_len == 11 && strncasecmp(line, "Retry-After", 11) == 0) {
         take_retry_after(answer, value, len);
     } else if (name_len == 13 && strncasecmp(line, "Content-Range", 13) == 0 && len > 6 &&
