@@ -117,13 +117,13 @@ const char *
 colour(FILE *stream,
        const char *name); /* "red", "green", "yellow", "dim", "bold", "off"; "" without colour */
 /* Table of rows of text columns, aligned, with a header. */
-struct table {
+struct grid {
     size_t columns, rows;
     char **cells;
 };
-void table_add(struct table *table, const char *const *cells); /* copies `columns` cells */
-void table_print(const struct table *table, FILE *stream);
-void table_free(struct table *table);
+void grid_add(struct grid *grid, const char *const *cells); /* copies `columns` cells */
+void grid_print(const struct grid *grid, FILE *stream);
+void grid_free(struct grid *grid);
 
 /* Members of answers, with "-" / 0 where absent. */
 const char *text_of(const json_t *object, const char *key);

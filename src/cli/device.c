@@ -101,22 +101,22 @@ static const char list_usage[] = "usage: maeslant device list [--json] [connecti
 
 static void print_devices(const json_t *answer)
 {
-    struct table table = {.columns = 6};
+    struct grid grid = {.columns = 6};
     size_t i;
     json_t *device;
-    table_add(&table,
-              (const char *[]){"DEVICE", "ORGANISATION", "RING", "GROUP", "STANDING", "SEEN"});
+    grid_add(&grid,
+             (const char *[]){"DEVICE", "ORGANISATION", "RING", "GROUP", "STANDING", "SEEN"});
     json_array_foreach(json_object_get(answer, "devices"), i, device)
     {
         char seen[40];
         _cleanup_free_ char *id = xstrndup(text_of(device, "device"), 12);
         when_text(number_of(device, "seen_at"), seen, sizeof seen);
-        table_add(&table,
-                  (const char *[]){id, text_of(device, "organisation"), text_of(device, "ring"),
-                                   text_of(device, "group"), text_of(device, "standing"), seen});
+        grid_add(&grid,
+                 (const char *[]){id, text_of(device, "organisation"), text_of(device, "ring"),
+                                  text_of(device, "group"), text_of(device, "standing"), seen});
     }
-    table_print(&table, stdout);
-    table_free(&table);
+    grid_print(&grid, stdout);
+    grid_free(&grid);
 }
 
 int command_device_list(int argc, char **argv)

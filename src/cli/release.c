@@ -43,9 +43,9 @@ int command_release_list(int argc, char **argv)
     if (control.json) {
         print_json(answer);
     } else {
-        struct table table = {.columns = 6};
-        table_add(&table, (const char *[]){"RELEASE", "PRODUCT", "CHANNEL", "VERSION", "STATE",
-                                           "PUBLISHED"});
+        struct grid grid = {.columns = 6};
+        grid_add(&grid, (const char *[]){"RELEASE", "PRODUCT", "CHANNEL", "VERSION", "STATE",
+                                         "PUBLISHED"});
         size_t i;
         json_t *release;
         json_array_foreach(json_object_get(answer, "releases"), i, release)
@@ -53,12 +53,12 @@ int command_release_list(int argc, char **argv)
             char when[40];
             _cleanup_free_ char *id = xstrndup(text_of(release, "release"), 12);
             when_text(number_of(release, "published_at"), when, sizeof when);
-            table_add(&table, (const char *[]){
-                                  id, text_of(release, "product"), text_of(release, "channel"),
-                                  text_of(release, "version"), text_of(release, "state"), when});
+            grid_add(&grid, (const char *[]){
+                                id, text_of(release, "product"), text_of(release, "channel"),
+                                text_of(release, "version"), text_of(release, "state"), when});
         }
-        table_print(&table, stdout);
-        table_free(&table);
+        grid_print(&grid, stdout);
+        grid_free(&grid);
     }
     control_close(&control);
     return EXIT_OK;

@@ -134,11 +134,11 @@ int command_rollout_list(int argc, char **argv)
         print_json(answer);
         return EXIT_OK;
     }
-    struct table table = {.columns = 8};
+    struct grid grid = {.columns = 8};
     size_t i;
     json_t *rollout;
-    table_add(&table, (const char *[]){"ROLLOUT", "STATE", "STAGE", "VERSION", "EXPOSED", "FAILED",
-                                       "PROVEN HARM", "STARTED"});
+    grid_add(&grid, (const char *[]){"ROLLOUT", "STATE", "STAGE", "VERSION", "EXPOSED", "FAILED",
+                                     "PROVEN HARM", "STARTED"});
     json_array_foreach(json_object_get(answer, "rollouts"), i, rollout)
     {
         char exposed[24], failed[24], proven[24], when[40];
@@ -146,12 +146,12 @@ int command_rollout_list(int argc, char **argv)
         snprintf(failed, sizeof failed, "%.0f", number_of(rollout, "failed"));
         snprintf(proven, sizeof proven, "%.0f", number_of(rollout, "proven_harm"));
         when_text(number_of(rollout, "started_at"), when, sizeof when);
-        table_add(&table, (const char *[]){text_of(rollout, "rollout"), text_of(rollout, "state"),
-                                           text_of(rollout, "stage"), text_of(rollout, "version"),
-                                           exposed, failed, proven, when});
+        grid_add(&grid, (const char *[]){text_of(rollout, "rollout"), text_of(rollout, "state"),
+                                         text_of(rollout, "stage"), text_of(rollout, "version"),
+                                         exposed, failed, proven, when});
     }
-    table_print(&table, stdout);
-    table_free(&table);
+    grid_print(&grid, stdout);
+    grid_free(&grid);
     return EXIT_OK;
 }
 

@@ -37,12 +37,12 @@ void print_json(const json_t *value)
     free(text);
 }
 
-void table_add(struct table *table, const char *const *cells)
+void grid_add(struct grid *grid, const char *const *cells)
 {
-    table->cells = xrealloc(table->cells, (table->rows + 1) * table->columns, sizeof *table->cells);
-    for (size_t i = 0; i < table->columns; i++)
-        table->cells[table->rows * table->columns + i] = xstrdup(cells[i]);
-    table->rows++;
+    grid->cells = xrealloc(grid->cells, (grid->rows + 1) * grid->columns, sizeof *grid->cells);
+    for (size_t i = 0; i < grid->columns; i++)
+        grid->cells[grid->rows * grid->columns + i] = xstrdup(cells[i]);
+    grid->rows++;
 }
 
 /* Columns that a terminal shows for UTF-8 text of one cell a character. */
@@ -54,19 +54,19 @@ static size_t width_of(const char *text)
     return width;
 }
 
-void table_print(const struct table *table, FILE *stream)
+void grid_print(const struct grid *grid, FILE *stream)
 {
-    size_t *widths = xcalloc(table->columns, sizeof *widths);
-    for (size_t i = 0; i < table->rows * table->columns; i++) {
-        size_t width = width_of(table->cells[i]);
-        if (width > widths[i % table->columns])
-            widths[i % table->columns] = width;
+    size_t *widths = xcalloc(grid->columns, sizeof *widths);
+    for (size_t i = 0; i < grid->rows * grid->columns; i++) {
+        size_t width = width_of(grid->cells[i]);
+        if (width > widths[i % grid->columns])
+            widths[i % grid->columns] = width;
     }
-    for (size_t row = 0; row < table->rows; row++) {
+    for (size_t row = 0; row < grid->rows; row++) {
         fputs(row == 0 ? colour(stream, "bold") : "", stream);
-        for (size_t i = 0; i < table->columns; i++) {
-            const char *cell = table->cells[row * table->columns + i];
-            bool last = i + 1 == table->columns;
+        for (size_t i = 0; i < grid->columns; i++) {
+            const char *cell = grid->cells[row * grid->columns + i];
+            bool last = i + 1 == grid->columns;
             fprintf(stream, "%s%*s", cell, last ? 0 : (int)(widths[i] - width_of(cell)) + 2, "");
         }
         fputs(row == 0 ? colour(stream, "off") : "", stream);
@@ -75,12 +75,12 @@ void table_print(const struct table *table, FILE *stream)
     free(widths);
 }
 
-void table_free(struct table *table)
+void grid_free(struct grid *grid)
 {
-    for (size_t i = 0; i < table->rows * table->columns; i++)
-        free(table->cells[i]);
-    free(table->cells);
-    *table = (struct table){0};
+    for (size_t i = 0; i < grid->rows * grid->columns; i++)
+        free(grid->cells[i]);
+    free(grid->cells);
+    *grid = (struct grid){0};
 }
 
 const char *text_of(const json_t *object, const char *key)
