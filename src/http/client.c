@@ -51,26 +51,24 @@ static int check_base(const char *url, bool *ret_secure, struct error *error)
 
     if (curl_url_set(parsed, CURLUPART_URL, url, 0) != CURLUE_OK ||
         curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-        curl_url_get(parsed, CURLUPART_PATH, &path, 0) != CURLUE_OK) {
+        curl_url_get(parsed, CURLUPART_PATH, &path, 0) != CURLUE_OK)
         r = error_set(error, -EINVAL, "the server's URL is \"%s\": expected https://host:port",
                       url);
-    } else if (curl_url_get(parsed, CURLUPART_USER, &extra, 0) == CURLUE_OK ||
-               curl_url_get(parsed, CURLUPART_QUERY, &extra, 0) == CURLUE_OK ||
-               curl_url_get(parsed, CURLUPART_FRAGMENT, &extra, 0) == CURLUE_OK ||
-               strcmp(path, "/") != 0) {
-        r = error_set(error, -EINVAL,
-                      "the server's URL has more than scheme, host and port: expected "
-                      "https://host:port");
-    } else if (strcmp(scheme, "https") == 0) {
-        *ret_secure = true;
-    } else if (strcmp(scheme, "http") == 0 && url_host_is_loopback(url)) {
-        *ret_secure = false;
-    } else {
+    else if (strcmp(scheme, "https") != 0 &&
+             (strcmp(scheme, "http") != 0 || !url_host_is_loopback(url)))
         r = error_set(error, -EPERM,
                       "the server's URL is \"%s\": expected https://host:port (plain http:// only "
                       "for 127.0.0.1, ::1 and localhost)",
                       url);
-    }
+    else if (curl_url_get(parsed, CURLUPART_USER, &extra, 0) == CURLUE_OK ||
+             curl_url_get(parsed, CURLUPART_QUERY, &extra, 0) == CURLUE_OK ||
+             curl_url_get(parsed, CURLUPART_FRAGMENT, &extra, 0) == CURLUE_OK ||
+             strcmp(path, "/") != 0)
+        /* Not shown: it may hold a password. */
+        r = error_set(error, -EINVAL,
+                      "the server's URL has more than scheme, host and port: expected "
+                      "https://host:port");
+    *ret_secure = r == 0 && strcmp(scheme, "https") == 0;
     curl_free(scheme);
     curl_free(path);
     curl_free(extra);

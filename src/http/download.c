@@ -79,6 +79,17 @@ static int refused(const struct http_answer *answer, const char *url, struct err
                      "%s: the server answered %s", url, why);
 }
 
+/* libcurl looks at the speed only after up to 100 reads of its buffer: keep those within a second's
+ * worth. */
+static void limit_speed(CURL *easy, uint64_t bytes_per_second)
+{
+    uint64_t buffer = bytes_per_second / 100;
+
+    curl_easy_setopt(easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)bytes_per_second);
+    if (buffer < CURL_MAX_READ_SIZE)
+        curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, buffer > 1024 ? (long)buffer : 1024L);
+}
+
 static int attempt(struct http_client *client, const char *url_path, struct download *download,
                    uint64_t bytes_per_second, int cancel_fd, struct error *error)
 {
@@ -106,7 +117,8 @@ static int attempt(struct http_client *client, const char *url_path, struct down
         /* No limit for the whole: only standing still counts. */
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)client_timeout(client) + 1);
-        curl_easy_setopt(easy, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)bytes_per_second);
+        if (bytes_per_second > 0)
+            limit_speed(easy, bytes_per_second);
         r = transfer_run(&transfer, cancel_fd, error);
     }
     if (r == 0 && answer.status == 416 && download->have > 0) {
