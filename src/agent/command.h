@@ -7,3 +7,6 @@ int command_status(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_snooze(int argc, char **argv);
 int command_support_bundle(int argc, char **argv);
+
+int command_enroll(int argc, char **argv);
+int command_run(int argc, char **argv);

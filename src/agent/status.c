@@ -124,7 +124,6 @@ static json_t *status_json(struct agent *agent)
     }
     for (size_t i = 0; i < agent->product_count; i++)
         learn_version(agent, &agent->products[i]);
-    (void)pthread_mutex_lock(&agent->status_lock);
     (void)pthread_mutex_lock(&agent->lock);
     for (size_t i = 0; i < agent->product_count; i++)
         if (json_array_append_new(products, product_json(&agent->products[i])) < 0)
