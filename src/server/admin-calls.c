@@ -158,6 +158,8 @@ static void rollout_call(struct front *front, struct http_exchange *exchange, bo
             submit(front, exchange, CALL_ROLLOUT_SHOW, value);
         else if (strcmp(verb, "events") == 0)
             list(front, exchange, CALL_ROLLOUT_EVENTS, value);
+        else if (strcmp(verb, "history") == 0)
+            list(front, exchange, CALL_ROLLOUT_HISTORY, value);
         else {
             json_decref(value);
             problem_not_found(exchange);

@@ -8,6 +8,7 @@
 #include "rollout/rollout.h"
 #include "server/engine.h"
 #include "server/events.h"
+#include "server/story.h"
 #include "server/table.h"
 #include "store/store.h"
 #include "trust/envelope.h"
@@ -90,6 +91,7 @@ struct server_rollout {
 
     struct cause *causes; /* in order of first appearance */
     size_t cause_count;
+    struct story story;
     double last_reverted_at; /* NAN: none */
     double halted_at;
     struct buf halt_decision,
@@ -282,6 +284,7 @@ void call_rollout_person(struct engine *engine, struct engine_request *request);
 void call_rollout_list(struct engine *engine, struct engine_request *request);
 void call_rollout_show(struct engine *engine, struct engine_request *request);
 void call_rollout_events(struct engine *engine, struct engine_request *request);
+void call_rollout_history(struct engine *engine, struct engine_request *request);
 void call_log(struct engine *engine, struct engine_request *request);
 
 /* views.c */

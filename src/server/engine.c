@@ -81,6 +81,7 @@ static const struct call {
     [CALL_ROLLOUT_LIST] = {call_rollout_list, true, false},
     [CALL_ROLLOUT_SHOW] = {call_rollout_show, true, false},
     [CALL_ROLLOUT_EVENTS] = {call_rollout_events, true, false},
+    [CALL_ROLLOUT_HISTORY] = {call_rollout_history, true, false},
     [CALL_DEVICE_LIST] = {call_device_list, true, false},
     [CALL_DEVICE_SHOW] = {call_device_show, true, false},
     [CALL_LOG] = {call_log, true, false},

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#define SILENCE "silence: no report by the deadline"
+
 /* Decisions of one event. Their strings live until the rollout is called again. */
 struct decided {
     struct server_rollout *rollout;
@@ -165,6 +167,15 @@ static void count_cause(struct server_rollout *rollout, const char *why, const c
     rollout->causes[i].count++;
 }
 
+static void tell_failure(struct server_rollout *rollout, uint32_t number, const char *why,
+                         enum rollout_arm arm, double t)
+{
+    const struct device *device = rollout_device_of(rollout, number);
+
+    if (device)
+        story_failure(&rollout->story, t, device->id, device->organisation, why, arm);
+}
+
 /* What is remembered beside the fold, of stored decisions as of new ones. */
 static void remember(struct server_rollout *rollout, const struct rollout_decision *decision,
                      const char *text)
@@ -175,9 +186,12 @@ static void remember(struct server_rollout *rollout, const struct rollout_decisi
     }
     if (decision->type == DECISION_PAUSE || decision->type == DECISION_RESUME)
         keep_copy(&rollout->pause_decision, text);
-    if (decision->type == DECISION_SILENT)
-        count_cause(rollout, "silence: no report by the deadline",
-                    device_name(rollout, decision->device), decision->arm, decision->t);
+    if (decision->type == DECISION_SILENT) {
+        count_cause(rollout, SILENCE, device_name(rollout, decision->device), decision->arm,
+                    decision->t);
+        tell_failure(rollout, decision->device, SILENCE, decision->arm, decision->t);
+    }
+    story_decision(&rollout->story, decision);
 }
 
 /* What the view shows beside the fold's own counts. */
@@ -191,9 +205,13 @@ static void tally(struct server_rollout *rollout, const struct event_line *line)
     if (event->type == EVENT_OUTCOME && obeys)
         rollout->obeyed++;
     if (event->type == EVENT_OUTCOME && !obeys &&
-        (event->outcome == OUTCOME_FAILED || event->outcome == OUTCOME_REGRESSED))
-        count_cause(rollout, line->why ? line->why : "no cause given", line->device,
-                    release ? ARM_RELEASE : ARM_PLACEBO, event->t);
+        (event->outcome == OUTCOME_FAILED || event->outcome == OUTCOME_REGRESSED)) {
+        const char *why = line->why ? line->why : "no cause given";
+        enum rollout_arm arm = release ? ARM_RELEASE : ARM_PLACEBO;
+
+        count_cause(rollout, why, line->device, arm, event->t);
+        tell_failure(rollout, event->device, why, arm, event->t);
+    }
     if (after_halt && (event->type == EVENT_REVERTED || (event->type == EVENT_OUTCOME && release)))
         rollout->last_reverted_at = event->t;
     if (event->type == EVENT_APPROVE)
@@ -269,7 +287,10 @@ static int apply(struct engine *engine, struct server_rollout *rollout, struct e
                  bool keep_undecided, struct error *error)
 {
     struct decided decided = {.rollout = rollout};
-    int r = rollout_apply(rollout->fold, &line->event, note, &decided, error);
+    int r;
+
+    story_figures(&rollout->story, rollout->fold, rollout->obeyed, line->event.t);
+    r = rollout_apply(rollout->fold, &line->event, note, &decided, error);
 
     if ((r == 0 || r == -ETIME) && (keep_undecided || decided.count > 0)) {
         _cleanup_free_ char *text = event_text(line);
@@ -354,6 +375,7 @@ static int refold_event(struct refold *refold, int64_t number, const json_t *val
 
     if (r < 0 || (r = name_device(refold->engine, rollout, &line, refold->error)) < 0)
         return error_prefix(refold->error, r, "event %" PRId64, number);
+    story_figures(&rollout->story, rollout->fold, rollout->obeyed, line.event.t);
     r = rollout_apply(rollout->fold, &line.event, note, &refold->decided, refold->error);
     if (r < 0 && r != -ETIME)
         mismatched(refold, number, "an event that was applied", refold->error->text);
@@ -472,6 +494,7 @@ void server_rollout_free(struct server_rollout *rollout)
     for (size_t i = 0; i < rollout->cause_count; i++)
         free(rollout->causes[i].why);
     free(rollout->causes);
+    story_free(&rollout->story);
     buf_free(&rollout->halt_decision);
     buf_free(&rollout->pause_decision);
     free(rollout->number_of);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define PAIRS 300 /* newest ones in one answer */
 #define PAGE 1000 /* lines of events or log in one answer, unless asked otherwise */
 
 static bool lives(const struct server_rollout *rollout)
@@ -506,6 +507,24 @@ static json_t *device_states(struct engine *engine, const struct server_rollout 
                                               device->group, "state", state ? state : "not begun"));
     }
     return list;
+}
+
+/* Small enough to be asked for several times a second. */
+void call_rollout_history(struct engine *engine, struct engine_request *request)
+{
+    struct server_rollout *rollout = named(engine, request);
+    double after = (double)json_integer_value(json_object_get(request->value, "after")) / 1000;
+
+    if (!rollout)
+        return;
+    answer_json(request,
+                json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "rollout", rollout->id,
+                          "tossed", rollout->policy.placebo_pairs, "history",
+                          story_points_json(&rollout->story, rollout->fold, rollout->obeyed, after),
+                          "moments", story_moments_json(&rollout->story), "failures",
+                          story_failures_json(&rollout->story), "pair_list",
+                          view_pairs(rollout, PAIRS), "stages", stages_of(rollout), "explain",
+                          explain_rollout(engine, rollout)));
 }
 
 void call_rollout_show(struct engine *engine, struct engine_request *request)

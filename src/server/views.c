@@ -3,6 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+/* The state goes to every open page several times a second: the newest ones. */
+#define STATE_ROLLOUTS 50
+
 const char *const rollout_state_names[] = {
     [ROLLOUT_RUNNING] = "running",
     [ROLLOUT_PAUSED] = "paused",
@@ -189,12 +192,15 @@ json_t *view_rollout(struct engine *engine, struct server_rollout *rollout)
 json_t *view_state(struct engine *engine)
 {
     json_t *rollouts = json_array();
+    size_t oldest =
+        engine->rollout_count > STATE_ROLLOUTS ? engine->rollout_count - STATE_ROLLOUTS : 0;
     size_t standings[4] = {0};
 
-    for (size_t i = engine->rollout_count; i-- > 0;) {
+    for (size_t i = engine->rollout_count; i-- > oldest;) {
         json_t *rollout = view_rollout(engine, engine->rollout_list[i]);
 
-        json_object_set_new(rollout, "pair_list", view_pairs(engine->rollout_list[i], 60));
+        if (i + 1 == engine->rollout_count)
+            json_object_set_new(rollout, "pair_list", view_pairs(engine->rollout_list[i], 60));
         json_array_append_new(rollouts, rollout);
     }
     for (size_t i = 0; i < engine->device_count; i++)
