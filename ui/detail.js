@@ -205,25 +205,14 @@ function showMoments(view, detail) {
         el('li', {}, moment(at / 1000), el('span', {}, words)));
 }
 
-const ARMS = {release: 'release', placebo: 'placebo', revert: 'revert'};
-
-function ending(failure) {
-    const parts = [failure.reason];
-    if (Number.isInteger(failure.signal))
-        parts.push(`signal ${failure.signal}`);
-    if (Number.isInteger(failure.exit))
-        parts.push(`exit status ${failure.exit}`);
-    return parts.filter(Boolean).join(', ') || failure.outcome;
-}
-
 function showFailures(failures) {
     $('failures-none').hidden = failures.length > 0;
     $('failures-box').hidden = failures.length === 0;
     fill($('failures'), failures, (failure) =>
         el('tr', {}, el('td', {}, moment(failure.at / 1000)),
            el('td', {}, el('code', {title: failure.device}, failure.device.slice(0, 12))),
-           el('td', {}, failure.organisation), el('td', {}, ARMS[failure.arm] ?? failure.arm),
-           el('td', {}, failure.probe ?? '–'), el('td', {}, ending(failure))));
+           el('td', {}, failure.organisation), el('td', {}, failure.arm),
+           el('td', {}, failure.why ?? '–')));
 }
 
 const MARKS = {open: (item) => item.stage, pause: () => 'paused', resume: () => 'goes on',
@@ -240,7 +229,7 @@ export function showRollout(view, detail) {
     showBanner(view);
     showStages(view, detail);
     showTiles(view);
-    showTosses(view, detail.pair_list ?? [], detail.policy?.placebo !== 'none');
+    showTosses(view, detail.pair_list ?? [], detail.tossed !== false);
     chartsInWords(view);
     showHistory(view, detail);
     fill($('explain'), detail.explain ?? [], (sentence) => el('li', {}, sentence));
