@@ -91,6 +91,27 @@ static int load_permit(void *user, const struct store_permit *row)
     return 0;
 }
 
+/* Of two rollouts of a channel that were never ended, the later one was started to take the
+ * earlier one's place. */
+static void find_superseded(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->rollout_count; i++) {
+        struct server_rollout *rollout = engine->rollout_list[i];
+        const struct manifest *a = &rollout->release->manifest;
+        struct rollout_view view;
+
+        rollout_look(rollout->fold, &view);
+        if (view.state != ROLLOUT_RUNNING && view.state != ROLLOUT_PAUSED)
+            continue;
+        for (size_t j = i + 1; j < engine->rollout_count && !rollout->superseded; j++) {
+            const struct manifest *b = &engine->rollout_list[j]->release->manifest;
+
+            rollout->superseded =
+                strcmp(a->product, b->product) == 0 && strcmp(a->channel, b->channel) == 0;
+        }
+    }
+}
+
 /* All but the devices: other threads must not take a device for unknown while the state is read
  * back. */
 static void unload_rollouts(struct engine *engine)
@@ -141,6 +162,7 @@ int engine_load(struct engine *engine, struct error *error)
         (r = does->halts(engine->store, load_halt, &load, error)) < 0 ||
         (r = does->open_permits(engine->store, load_permit, &load, error)) < 0)
         return error_prefix(error, r, "%s/store.db", engine->directory);
+    find_superseded(engine);
     engine->halts_changed = engine->plans_changed = engine->state_changed = true;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define SMALL_FLEET 100     /* devices that may all ask at once */
+#define PLAN_RELEASES 16    /* the newest; halts have a list of their own */
 #define CONTROL_SECONDS 2.0 /* so long the controller watches before it lets more ask */
 
 static struct plan *plan_find(struct engine *engine, const char *product, const char *channel)
@@ -75,7 +76,8 @@ static void publish(struct engine *engine, struct plan *plan)
         struct server_rollout *rollout = engine->rollout_list[i];
         const struct manifest *manifest = &rollout->release->manifest;
 
-        if (strcmp(manifest->product, plan->product) == 0 &&
+        if (!rollout->superseded && json_array_size(releases) < PLAN_RELEASES &&
+            strcmp(manifest->product, plan->product) == 0 &&
             strcmp(manifest->channel, plan->channel) == 0)
             json_array_append_new(releases, release_json(rollout));
     }

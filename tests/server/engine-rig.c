@@ -134,8 +134,7 @@ static struct reply send_body(struct rig *rig, struct rig_device *device)
         reply.value = json_loads(reply.text, 0, NULL);
     else if (reply.text)
         assert_int_equal(envelope_open(&rig->server.public,
-                                       device->call == CALL_BEGIN ? CONTEXT_PERMIT
-                                                                  : CONTEXT_ANSWER,
+                                       device->call == CALL_BEGIN ? CONTEXT_PERMIT : CONTEXT_ANSWER,
                                        reply.text, strlen(reply.text), &reply.value, &error),
                          0);
     return reply;
@@ -262,8 +261,8 @@ void rig_release(struct rig *rig, unsigned sequence, const char *payload, char r
 
 void rig_start(struct rig *rig, const char *release, const char *policy, char ret_name[static 129])
 {
-    json_t *value = json_pack("{s:s, s:o}", "release", release, "policy",
-                              json_loads(policy, 0, NULL));
+    json_t *value =
+        json_pack("{s:s, s:o}", "release", release, "policy", json_loads(policy, 0, NULL));
     struct reply reply = rig_admin(rig, CALL_ROLLOUT_START, value);
 
     if (reply.status != 200)
@@ -285,8 +284,8 @@ json_t *begin_body(const char *release, const char *nonce)
 json_t *report_body(const char *release, const char *permit, const char *outcome,
                     const char *reason)
 {
-    json_t *body = json_pack("{s:s, s:s, s:s}", "permit", permit, "release", release, "outcome",
-                             outcome);
+    json_t *body =
+        json_pack("{s:s, s:s, s:s}", "permit", permit, "release", release, "outcome", outcome);
 
     if (reason)
         json_object_set_new(body, "reason", json_string(reason));

@@ -54,8 +54,7 @@ void rig_device_new(struct rig_device *device);
 void rig_device_free(struct rig_device *device);
 struct reply rig_enroll(struct rig *rig, struct rig_device *device, const char *token);
 /* `count` devices of `organisation`, all enrolled. */
-void rig_fleet(struct rig *rig, struct rig_device *devices, size_t count,
-               const char *organisation);
+void rig_fleet(struct rig *rig, struct rig_device *devices, size_t count, const char *organisation);
 /* Publishes sequence `sequence` of the product `rules`; `payload` makes the payload's bytes. */
 void rig_release(struct rig *rig, unsigned sequence, const char *payload, char ret_id[static 65]);
 struct reply rig_publish(struct rig *rig, unsigned sequence, const char *payload,

@@ -178,13 +178,12 @@ static void a_seq_that_goes_back_is_refused(void **state)
     running(2, POLICY);
     devices[0].seq = 10;
     rig_begin(&rig, &devices[0], release, permit, arm);
-    reply = rig_send_with_seq(&rig, &devices[0], CALL_STATUS, 5,
-                              json_pack("{s:s, s:[], s:{}}", "boot", "b", "products",
-                                        "attributes"));
+    reply =
+        rig_send_with_seq(&rig, &devices[0], CALL_STATUS, 5,
+                          json_pack("{s:s, s:[], s:{}}", "boot", "b", "products", "attributes"));
     assert_refused(reply, 409, "seq-replayed");
     /* nothing changed: a good one still goes through */
-    reply = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    reply = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_answer(reply, "answer", "confirm");
 }
 
@@ -196,13 +195,12 @@ static void a_clone_is_quarantined_with_its_original(void **state)
 
     running(2, POLICY);
     rig_begin(&rig, &devices[0], release, permit, arm);
-    reply = rig_send_with_seq(&rig, &devices[0], CALL_STATUS, devices[0].seq,
-                              json_pack("{s:s, s:[], s:{}}", "boot", "other", "products",
-                                        "attributes"));
+    reply = rig_send_with_seq(
+        &rig, &devices[0], CALL_STATUS, devices[0].seq,
+        json_pack("{s:s, s:[], s:{}}", "boot", "other", "products", "attributes"));
     assert_refused(reply, 409, "clone");
     assert_int_equal(engine_device_key(rig.engine, devices[0].id, &key), STANDING_QUARANTINED);
-    reply = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    reply = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_refused(reply, 403, "quarantined");
     rig_close(&rig);
     assert_int_equal(rig_open(&rig), 0);
@@ -237,25 +235,21 @@ static void reports_are_idempotent_by_permit_and_outcome(void **state)
 
     running(3, POLICY);
     rig_begin(&rig, &devices[0], release, permit, arm);
-    first = rig_send(&rig, &devices[1], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    first = rig_send(&rig, &devices[1], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_refused(first, 403, "permit-of-another");
     first = rig_send(&rig, &devices[0], CALL_REPORT,
                      report_body(release, "00000000000000000000000000000000", "healthy", NULL));
     assert_refused(first, 404, "permit-unknown");
-    first = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "failed", NULL));
+    first = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "failed", NULL));
     assert_refused(first, 400, "member-missing");
-    first = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    first = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_int_equal(first.status, 200);
-    again = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    again = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_string_equal(first.text, again.text);
     reply_free(&first);
     reply_free(&again);
-    again = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "failed", "probe"));
+    again =
+        rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "failed", "probe"));
     assert_refused(again, 409, "outcome-settled");
 }
 
@@ -273,8 +267,7 @@ static void invariant_3_silence_is_failure_and_a_late_report_changes_no_evidence
     assert_int_equal(count_of(view, "silent"), 1);
     assert_int_equal(count_of(view, "failed"), 1);
     json_decref(view);
-    reply = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    reply = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_answer(reply, "answer", "confirm");
     view = rig_show(&rig, rollout);
     assert_int_equal(count_of(view, "failed"), 1);
@@ -323,8 +316,7 @@ static void invariant_3_the_servers_own_downtime_is_nobodys_failure(void **state
     view = rig_show(&rig, rollout);
     assert_int_equal(count_of(view, "silent"), 0);
     json_decref(view);
-    reply = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    reply = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_answer(reply, "answer", "confirm");
     view = rig_show(&rig, rollout);
     assert_int_equal(count_of(view, "healthy"), 1);
@@ -343,8 +335,7 @@ static void invariant_2_a_bad_release_harms_no_more_than_the_budget(void **state
         for (size_t i = 0; i < 40; i++) {
             char permit[33];
             bool harmed;
-            struct reply reply =
-                rig_send(&rig, &devices[i], CALL_BEGIN, begin_body(release, NULL));
+            struct reply reply = rig_send(&rig, &devices[i], CALL_BEGIN, begin_body(release, NULL));
 
             if (strcmp(reply_text(&reply, "answer"), "permit") != 0) {
                 reply_free(&reply);
@@ -365,7 +356,6 @@ static void invariant_2_a_bad_release_harms_no_more_than_the_budget(void **state
     assert_true(begun >= 1 && begun <= 5);
     first = json_string_value(json_array_get(json_object_get(view, "explain"), 0));
     assert_non_null(strstr(first, "Halted at "));
-    print_message("%s\n", json_dumps(json_object_get(view, "explain"), JSON_INDENT(2)));
     json_decref(view);
 }
 
@@ -417,9 +407,9 @@ static void invariant_4_after_a_halt_nothing_of_the_release_is_given(void **stat
         assert_answer(reply, "answer", "no");
         reply = rig_send(&rig, &devices[1], CALL_BEGIN, begin_body(release, NULL));
         assert_answer(reply, "reason", "halted");
-        reply = rig_admin(&rig, CALL_ROLLOUT_START,
-                          json_pack("{s:s, s:o}", "release", release, "policy",
-                                    json_loads(POLICY, 0, NULL)));
+        reply = rig_admin(
+            &rig, CALL_ROLLOUT_START,
+            json_pack("{s:s, s:o}", "release", release, "policy", json_loads(POLICY, 0, NULL)));
         assert_refused(reply, 409, "release-halted");
         reply = rig_publish(&rig, 1, "payload one", NULL, NULL);
         assert_refused(reply, 409, "release-halted");
@@ -455,8 +445,7 @@ static void confirmed_devices_go_back_with_revert_permits(void **state)
 
     running(4, POLICY_ALONE);
     rig_begin(&rig, &devices[0], release, permit, arm);
-    reply = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "healthy", NULL));
+    reply = rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "healthy", NULL));
     assert_answer(reply, "answer", "confirm");
     body = begin_body(release, NULL);
     json_object_set_new(body, "purpose", json_string("revert"));
@@ -469,8 +458,8 @@ static void confirmed_devices_go_back_with_revert_permits(void **state)
     assert_string_equal(reply_text(&reply, "arm"), "revert");
     snprintf(permit, sizeof permit, "%s", reply_text(&reply, "permit"));
     reply_free(&reply);
-    reply = rig_send(&rig, &devices[0], CALL_REPORT,
-                     report_body(release, permit, "reverted", NULL));
+    reply =
+        rig_send(&rig, &devices[0], CALL_REPORT, report_body(release, permit, "reverted", NULL));
     assert_answer(reply, "answer", "revert");
     json_t *view = rig_show(&rig, rollout);
     assert_int_equal(count_of(json_object_get(view, "devices"), "reverted"), 1);
@@ -558,9 +547,9 @@ static void impossible_requests_say_why(void **state)
     reply = rig_admin(&rig, CALL_ROLLOUT_SHOW, json_pack("{s:s}", "rollout", "none"));
     assert_refused(reply, 404, "rollout-unknown");
     rig_start(&rig, release, POLICY, rollout);
-    reply = rig_admin(&rig, CALL_ROLLOUT_START,
-                      json_pack("{s:s, s:o}", "release", release, "policy",
-                                json_loads(POLICY, 0, NULL)));
+    reply = rig_admin(
+        &rig, CALL_ROLLOUT_START,
+        json_pack("{s:s, s:o}", "release", release, "policy", json_loads(POLICY, 0, NULL)));
     assert_refused(reply, 409, "rollout-exists");
 }
 
