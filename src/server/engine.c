@@ -510,6 +510,26 @@ static void engine_free(struct engine *engine)
     free(engine);
 }
 
+/* A rollout whose decisions can't be recomputed waits for a person. */
+static void pause_mismatched(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->rollout_count; i++) {
+        struct server_rollout *rollout = engine->rollout_list[i];
+        struct event_line line = {
+            .event = {.type = EVENT_PAUSE,
+                      .by = "maeslant",
+                      .reason =
+                          "recomputing its events gave another decision than the stored one"}};
+        struct rollout_view view;
+        struct error error;
+
+        rollout_look(rollout->fold, &view);
+        if (rollout->mismatch && view.state == ROLLOUT_RUNNING &&
+            fold_event(engine, rollout, &line, &error) < 0)
+            log_error("pause-refused", "rollout %s: %s", rollout->id, error.text);
+    }
+}
+
 /* The first batch: the time without a server, and everything as others see it. */
 static int first_batch(struct engine *engine, struct error *error)
 {
@@ -517,6 +537,7 @@ static int first_batch(struct engine *engine, struct error *error)
     if (!engine->disk_low && engine->store->does->begin(engine->store, error) == 0) {
         engine->writing = true;
         count_outage(engine, 0);
+        pause_mismatched(engine);
         if (batch_commit(engine) < 0) {
             batch_undo(engine);
             *error = engine->failure_text;

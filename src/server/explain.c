@@ -202,6 +202,10 @@ static void say_halt(json_t *list, const struct server_rollout *rollout,
         say_rate(list, because);
         if (rollout->policy.placebo_pairs)
             say_coins(list, because->k_release, because->k_placebo, view->log_split);
+        if (rollout->policy.placebo_pairs && view->log_split < log(10))
+            say(list, "The coin tosses alone did not yet tell the release from a sick world, so "
+                      "ten more devices ran the placebo, and all of them came through: the world "
+                      "is well, and the release is not.");
     }
     say_threshold(list, rollout);
 }

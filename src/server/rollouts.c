@@ -381,12 +381,8 @@ void call_rollout_list(struct engine *engine, struct engine_request *request)
 
 static int add_line(void *user, const struct store_event *row)
 {
-    json_t *list = user, *line = json_loads(row->json, 0, NULL);
-
-    if (line) {
-        json_object_set_new(line, "number", json_integer(row->number));
-        json_array_append_new(list, line);
-    }
+    json_array_append_new(user, json_pack("{s:I, s:o}", "number", (json_int_t)row->number, "line",
+                                          json_loads(row->json, 0, NULL)));
     return 0;
 }
 
@@ -448,11 +444,12 @@ void call_log(struct engine *engine, struct engine_request *request)
 
 static int keep_decision(void *user, const struct store_event *row)
 {
-    json_t *list = user;
+    json_t *list = user, *line = row->decision ? json_loads(row->json, 0, NULL) : NULL;
 
-    if (!row->decision)
+    if (!line)
         return 0;
-    add_line(list, row);
+    json_object_set_new(line, "number", json_integer(row->number));
+    json_array_append_new(list, line);
     if (json_array_size(list) > 400)
         for (size_t i = 0; i < 200; i++)
             json_array_remove(list, 0);
