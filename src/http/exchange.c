@@ -52,11 +52,8 @@ void exchange_drop_response(struct http_exchange *exchange)
     exchange->response = NULL;
 }
 
-void exchange_unref(struct http_exchange *exchange)
+void exchange_drop_headers(struct http_exchange *exchange)
 {
-    if (atomic_fetch_sub_explicit(&exchange->refs, 1, memory_order_acq_rel) > 1)
-        return;
-    exchange_drop_response(exchange);
     while (exchange->headers) {
         struct reply_header *header = exchange->headers;
 
@@ -65,6 +62,14 @@ void exchange_unref(struct http_exchange *exchange)
         free(header->value);
         free(header);
     }
+}
+
+void exchange_unref(struct http_exchange *exchange)
+{
+    if (atomic_fetch_sub_explicit(&exchange->refs, 1, memory_order_acq_rel) > 1)
+        return;
+    exchange_drop_response(exchange);
+    exchange_drop_headers(exchange);
     request_head_free(&exchange->head);
     buf_free(&exchange->body);
     pthread_mutex_destroy(&exchange->lock);

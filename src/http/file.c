@@ -73,6 +73,7 @@ static bool range_applies(const struct http_exchange *exchange, const char *etag
 
 static void reply_unreadable(struct http_exchange *exchange, int error)
 {
+    exchange_drop_headers(exchange);
     if (error == ENOENT || error == ENOTDIR || error == ELOOP || error == EISDIR)
         http_problem(exchange, 404, "not-found", "There is no such file",
                      "Check the name; a release's files are there from its publication on.",
@@ -83,6 +84,18 @@ static void reply_unreadable(struct http_exchange *exchange, int error)
                      http_path(exchange), strerror(error));
 }
 
+static void reply_unsatisfiable(struct http_exchange *exchange, const char *range, uint64_t size)
+{
+    _cleanup_free_ char *place = xasprintf("bytes */%llu", (unsigned long long)size);
+
+    exchange_drop_headers(exchange);
+    http_reply_header(exchange, MHD_HTTP_HEADER_CONTENT_RANGE, place);
+    http_problem(exchange, 416, "range", "The range lies beyond the file's end",
+                 "Ask for a range within the size, or for the whole file.",
+                 "Range is '%.80s'; the file has %llu bytes", range, (unsigned long long)size);
+}
+
+/* Takes over `fd`. */
 static void reply_open_file(struct http_exchange *exchange, int fd, uint64_t size,
                             const char *content_type, const char *etag)
 {
@@ -104,9 +117,9 @@ static void reply_open_file(struct http_exchange *exchange, int fd, uint64_t siz
             status = 206;
             break;
         case RANGE_UNSATISFIABLE:
-            status = 416;
-            len = 0;
-            break;
+            (void)close(fd);
+            reply_unsatisfiable(exchange, range, size);
+            return;
         }
     }
     response = part_response(exchange->server, fd, from, len);
@@ -116,12 +129,10 @@ static void reply_open_file(struct http_exchange *exchange, int fd, uint64_t siz
         response_add(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
         response_add(response, "X-Content-Type-Options", "nosniff");
     }
-    if (status == 206 || status == 416) {
+    if (status == 206) {
         _cleanup_free_ char *place =
-            status == 206
-                ? xasprintf("bytes %llu-%llu/%llu", (unsigned long long)from,
-                            (unsigned long long)(from + len - 1), (unsigned long long)size)
-                : xasprintf("bytes */%llu", (unsigned long long)size);
+            xasprintf("bytes %llu-%llu/%llu", (unsigned long long)from,
+                      (unsigned long long)(from + len - 1), (unsigned long long)size);
 
         response_add(response, MHD_HTTP_HEADER_CONTENT_RANGE, place);
     }

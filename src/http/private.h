@@ -138,6 +138,9 @@ void exchange_drop_response(struct http_exchange *exchange);
 void exchange_reply(struct http_exchange *exchange, unsigned status, struct MHD_Response *response,
                     struct http_stream *stream, bool bounded);
 void response_add(struct MHD_Response *response, const char *name, const char *value);
+/* For a refusal: what was said about the thing itself, such as how long to cache it, is not of it.
+ */
+void exchange_drop_headers(struct http_exchange *exchange);
 void exchange_add_headers(struct http_exchange *exchange, struct MHD_Response *response);
 
 /* refuse.c: answers a request that no handler will see. */

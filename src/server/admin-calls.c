@@ -69,6 +69,8 @@ static json_t *admin_body(struct http_exchange *exchange, const char *where,
     json_t *value = NULL;
     size_t len;
     const char *body = http_body(exchange, &len);
+    if (!front_takes_json(exchange))
+        return NULL;
     if (json_parse(body, len, &value, &error) == 0 &&
         shape_check(value, where, members, count, &code, &error) == 0)
         return value;

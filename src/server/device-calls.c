@@ -21,14 +21,6 @@ static const struct call {
     {"status", CALL_STATUS, &shape_status},
 };
 
-static bool is_json(const struct http_exchange *exchange)
-{
-    const char *type = http_header(exchange, "Content-Type");
-    size_t len = strlen("application/json");
-    return type && strncasecmp(type, "application/json", len) == 0 &&
-           (type[len] == '\0' || type[len] == ';' || type[len] == ' ');
-}
-
 /* The signer's key: of a known device, or, when it enrols, the one that the body brings. */
 static bool find_key(struct front *front, struct http_exchange *exchange, enum engine_call call,
                      const char *device, const json_t *value, struct public_key *ret)
@@ -85,13 +77,8 @@ void device_post(struct front *front, struct http_exchange *exchange, const char
         problem_method(exchange, "POST");
         return;
     }
-    if (!is_json(exchange)) {
-        http_problem(exchange, 415, "media-type", "The body is not declared as JSON",
-                     "Send Content-Type: application/json.", "Content-Type is '%.80s'",
-                     http_header(exchange, "Content-Type") ? http_header(exchange, "Content-Type")
-                                                           : "absent");
+    if (!front_takes_json(exchange))
         return;
-    }
     if (!header) {
         http_problem(exchange, 401, "signature-missing", "The body is not signed",
                      "Send Maeslant-Signature: <device id> <base64 signature>.",

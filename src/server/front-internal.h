@@ -60,3 +60,5 @@ void live_stop(struct front *front);
 /* Replies that several files give. */
 void problem_method(struct http_exchange *exchange, const char *allowed);
 void problem_not_found(struct http_exchange *exchange);
+/* False: the body is not declared as JSON, and the refusal was sent. */
+bool front_takes_json(struct http_exchange *exchange);

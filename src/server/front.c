@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 #define POLICY                                                                                     \
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "              \
@@ -26,6 +27,21 @@ void problem_not_found(struct http_exchange *exchange)
     http_problem(exchange, 404, "not-found", "There is nothing at this address",
                  "See docs/protocol.md for the addresses of version 1.", "%s %s",
                  http_method(exchange), http_path(exchange));
+}
+
+bool front_takes_json(struct http_exchange *exchange)
+{
+    static const char json[] = "application/json";
+    const char *type = http_header(exchange, "Content-Type");
+    size_t len = strlen(json);
+
+    /* strchr finds the text's end, too. */
+    if (type && strncasecmp(type, json, len) == 0 && strchr("; \t", type[len]))
+        return true;
+    http_problem(exchange, 415, "media-type", "The body is not declared as JSON",
+                 "Send Content-Type: application/json.", "Content-Type is '%.80s'",
+                 type ? type : "absent");
+    return false;
 }
 
 static void engine_done(struct engine_request *request)

@@ -231,6 +231,7 @@ static void a_file_is_served_whole_in_part_or_not_at_all(void **state)
     beyond = ask(site->port, GET_CLOSE("/file", "Range: bytes=10-\r\n"));
     assert_int_equal(status_of(beyond), 416);
     assert_contains(beyond, "Content-Range: bytes */10\r\n");
+    assert_contains(beyond, "Content-Type: application/problem+json\r\n");
     same = ask(site->port, GET_CLOSE("/file", "Range: bytes=2-4\r\nIf-None-Match: \"file-1\"\r\n"));
     assert_int_equal(status_of(same), 304);
     stale = ask(site->port, GET_CLOSE("/file", "Range: bytes=2-4\r\nIf-Range: \"old\"\r\n"));
