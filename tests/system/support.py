@@ -88,15 +88,14 @@ class Admin:
         return self.get(f'rollouts/{name}')
 
     def events(self, name):
-        """Events and decisions in order, without their numbers."""
+        """Events and decisions in order."""
         lines, after = [], 0
         while True:
             part = self.get(f'rollouts/{name}/events?after={after}&limit=1000')['events']
             if not part:
                 return lines
             after = part[-1]['number']
-            lines += [{key: value for key, value in line.items() if key != 'number'}
-                      for line in part]
+            lines += [entry['line'] for entry in part]
 
 
 class World:
@@ -165,7 +164,8 @@ class World:
         (content / 'data').write_text(payload or f'content {self.sequence}\n')
         manifest = {**MANIFEST, 'product': product, 'channel': 'stable',
                     'version': f'1.{self.sequence}', 'sequence': self.sequence, **members}
-        (folder / 'manifest.yaml').write_text(json.dumps(manifest) + '\n')
+        (folder / 'manifest.yaml').write_text(
+            ''.join(f'{key}: {json.dumps(value)}\n' for key, value in manifest.items()))
         return (folder / 'built',
                 self.plane.build(folder / 'manifest.yaml', content, folder / 'built'))
 

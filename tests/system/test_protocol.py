@@ -121,6 +121,7 @@ def sequence(world):
         expect(answer.status == 400 and answer.code in ('member-invalid', 'json'), seq, answer)
     ok('a seq that is no integer from 1 on: 400')
 
+    client.seq = seq_of(world, client)
     twin = world.unenrolled(key=client.key)
     twin.server_key, twin.seq = client.server_key, client.seq - 1
     problem(twin.post('status', twin.status_body()), 409, 'clone', client.id, client.seq)
@@ -440,9 +441,10 @@ def uploads(world):
 def halts(world):
     release = world.release('halting')
     rollout = world.start(release, placebo='none')
-    clients = [world.device(product='halting') for _ in range(3)]
-    permits = [client.begin(release) for client in clients[:2]]
+    clients = [world.device(product='halting') for _ in range(4)]
+    permits = [client.begin(release) for client in clients[:2] + clients[3:]]
     expect(all(permit['answer'] == 'permit' for permit in permits), permits)
+    expect(clients[3].report(permits[2], 'healthy')['answer'] == 'confirm')
     number = clients[0].halts()['number']
     problem(clients[0].get('/v1/leash/' + '4' * 32), 404, 'permit-unknown', '4' * 32)
     ok('a leash for a permit that is not open: 404')
@@ -485,15 +487,12 @@ def halts(world):
             'release-halted', release)
     problem(world.admin.ask('POST', f'/v1/admin/rollouts/{rollout}/resume', {'reason': 'x'}), 409,
             'rollout-halted', rollout)
-    manifest = clients[0].get(f'/v1/artifacts/{release}').body
     signature = world.admin.get(f'releases/{release}')['signature']
     problem(world.admin.ask('POST', '/v1/admin/releases', {
         'release': release, 'signature': signature, 'skipped': 'again'}), 409, 'release-halted',
             release)
-    expect(manifest)
     ok('a halted release can neither be started, resumed nor published again')
-    folder, _ = world.build('halting', payload=None)
-    folder, copy = world.build('halting', payload=f'content {world.sequence - 2}\n')
+    folder, _ = world.build('halting', payload=f'content {world.sequence}\n')
     result = world.plane.publish(folder, check=False)
     expect(result.returncode != 0 and 'halted' in result.stderr, result.stderr)
     ok('the payload of a halted release under another name: refused with the reason')
@@ -511,11 +510,13 @@ def halts(world):
     expect(clients[0].halts()['number'] == before + 1)
     ok('the halts\' number only grows, over restarts, and once a halt')
     back = clients[1].begin(release, purpose='revert')
-    expect(back['answer'] in ('permit', 'wait'), back)
-    if back['answer'] == 'permit':
-        expect(back['arm'] == 'revert', back)
-        expect(clients[1].report(back, 'reverted')['answer'] == 'revert')
-    ok('a device asks for its way back with purpose revert')
+    expect(back['answer'] == 'no' and back['reason'] == 'in-trial', back)
+    expect(clients[1].report(permits[1], 'reverted')['answer'] == 'revert')
+    clients[3].current = release
+    back = clients[3].begin(release, purpose='revert')
+    expect(back['answer'] == 'permit' and back['arm'] == 'revert', back)
+    expect(clients[3].report(back, 'reverted')['answer'] == 'revert')
+    ok('after a halt a trial goes back at once, a confirmed device by a revert permit')
     for name in (rollout, second):
         check_fold(world, name)
 
