@@ -89,6 +89,12 @@ static int run_step(const struct lab_step *step, const struct pair_text *vars, s
         if (r < 0)
             break;
     }
+    if (r == 0 && argv[0][0] != '/' && strchr(argv[0], '/')) {
+        /* Relative to the lab's folder, as the manifest's page says. */
+        char *absolute = path_join(cwd, argv[0]);
+        free(argv[0]);
+        argv[0] = absolute;
+    }
     if (r == 0) {
         struct process_limits limits = {
             .timeout = step->timeout,
@@ -144,7 +150,10 @@ int lab_run(const struct manifest *manifest, const char *release_dir, const char
     struct bench bench = {0};
     struct payload_limits limits = {manifest->payload_unpacked, manifest->payload_files};
     _cleanup_free_ char *archive = path_join(release_dir, "payload.tar.zst");
+    _cleanup_free_ char *cwd = realpath(lab_dir, NULL);
     *ret = (struct lab_result){0};
+    if (!cwd)
+        return error_set(error, -errno, "the lab's folder %s: %s", lab_dir, strerror(errno));
     if (!manifest->load.command)
         return error_set(error, -ENOENT,
                          "the manifest names no lab.load, so nothing has ever loaded this payload; "
@@ -159,11 +168,10 @@ int lab_run(const struct manifest *manifest, const char *release_dir, const char
             {(char *)"product", manifest->product},
         };
         if (manifest->validate.command)
-            r = run_named("validate", &manifest->validate, vars, ARRAY_SIZE(vars), lab_dir,
+            r = run_named("validate", &manifest->validate, vars, ARRAY_SIZE(vars), cwd,
                           &ret->validate, error);
         if (r == 0)
-            r = run_named("load", &manifest->load, vars, ARRAY_SIZE(vars), lab_dir, &ret->load,
-                          error);
+            r = run_named("load", &manifest->load, vars, ARRAY_SIZE(vars), cwd, &ret->load, error);
     }
     bench_drop(&bench);
     return r;
