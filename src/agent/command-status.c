@@ -5,6 +5,7 @@
 #include "agent/status.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/parse.h"
 
 #include <errno.h>

@@ -13,12 +13,10 @@ static const struct {
 } commands[] = {
     {"run", "the agent itself", command_run},
     {"enroll", "makes the device's key and gets its certificate", command_enroll},
-#ifdef MAESLANT_AGENT_COMMANDS
-    {"status", "says what the agent does", command_status},
-    {"doctor", "looks for what is wrong", command_doctor},
-    {"snooze", "no new trial for a while", command_snooze},
+    {"status", "what runs here, where it stands, and why", command_status},
+    {"doctor", "looks for what is wrong, and says the way out", command_doctor},
+    {"snooze", "keeps new trials away for a while", command_snooze},
     {"support-bundle", "collects what support needs, without secrets", command_support_bundle},
-#endif
 };
 
 static void usage(FILE *out)
