@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -232,6 +233,9 @@ class Device:
         (etc / 'release.pub').write_bytes(pathlib.Path(plane.release_pub).read_bytes())
         (self.folder / 'token').write_text(token + '\n')
         os.chmod(self.folder / 'token', 0o600)
+        for product, setting in products.items():
+            if 'adopt' in setting:
+                setting['adopt'] = self._inside(product, setting['adopt'])
         port = relay.add(self.name, lambda: plane.port) if relay else None
         self.fixed_port = port
         config = {
@@ -247,6 +251,14 @@ class Device:
             **(extra or {}),
         }
         (etc / 'agent.yaml').write_text(json.dumps(config, indent=1) + '\n')
+
+    def _inside(self, product, adopt):
+        """The installed content as it lies on the device: the agent reads below its root only."""
+        place = self.root / 'srv' / product
+        place.mkdir(parents=True)
+        shutil.copytree(adopt['content'], place / 'content')
+        shutil.copy(adopt['manifest'], place / 'manifest.yaml')
+        return {'content': f'/srv/{product}/content', 'manifest': f'/srv/{product}/manifest.yaml'}
 
     @property
     def agent(self):
