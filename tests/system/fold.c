@@ -106,15 +106,15 @@ static void print_state(const struct fold *fold)
     rollout_look(fold->rollout, &view);
     rollout_fingerprint(fold->rollout, digest);
     hex_encode(digest, sizeof digest, text);
-    _cleanup_json_ json_t *state = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "state",
-        states[view.state], "permits", (json_int_t)view.permits, "placebos",
-        (json_int_t)view.placebos, "settled", (json_int_t)view.settled, "failed",
-        (json_int_t)view.failed, "healthy", (json_int_t)view.healthy, "silent",
-        (json_int_t)view.silent, "late", (json_int_t)view.late, "in_flight",
-        (json_int_t)view.in_flight, "proven_harm", (json_int_t)view.proven_harm, "placebo_failed",
-        (json_int_t)view.placebo_failed, "window", view.window, "most_used", fold->most_used, "t",
-        view.t, "fingerprint", text);
+    _cleanup_json_ json_t *state =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}",
+                  "state", states[view.state], "permits", (json_int_t)view.permits, "placebos",
+                  (json_int_t)view.placebos, "settled", (json_int_t)view.settled, "failed",
+                  (json_int_t)view.failed, "healthy", (json_int_t)view.healthy, "silent",
+                  (json_int_t)view.silent, "late", (json_int_t)view.late, "in_flight",
+                  (json_int_t)view.in_flight, "proven_harm", (json_int_t)view.proven_harm,
+                  "placebo_failed", (json_int_t)view.placebo_failed, "window", view.window,
+                  "most_used", fold->most_used, "t", view.t, "fingerprint", text);
     _cleanup_free_ char *line = json_text(state);
     puts(line);
 }

@@ -105,9 +105,14 @@ class World:
         self.programs = programs
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix='maeslant-system-'))
         self.owned = folder is None
-        self.plane = fleet.Plane(self.folder / 'plane', programs.bin, plain=plain, gate=gate,
-                                 wrapper=wrapper)
-        self.plane.start()
+        try:
+            self.plane = fleet.Plane(self.folder / 'plane', programs.bin, plain=plain, gate=gate,
+                                     wrapper=wrapper)
+            self.plane.start()
+        except Exception:
+            if self.owned:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self.admin = Admin(self.plane)
         self.viewer = Admin(self.plane, 'viewer')
         self.nobody = Admin(self.plane, None)
