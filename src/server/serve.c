@@ -229,6 +229,7 @@ int serve_run(const struct serve_options *options, struct error *error)
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a full disk, not a reason to die */
 
     if (r == 0 && (r = load(&serving, options, error)) == 0 &&
         (r = start(&serving, options, error)) == 0 && (r = announce(&serving, options, error)) == 0)
