@@ -17,18 +17,30 @@ static double log_weight(uint32_t rank)
     return log(WEIGHT_OTHERS / ((double)rank * ((double)rank + 1)));
 }
 
-struct counts alarm_pooled(const struct rollout *rollout, bool in_service, double *ret_tolerated)
+static struct counts sum_of(struct counts a, struct counts b)
+{
+    return (struct counts){a.begun + b.begun, a.settled + b.settled, a.failed + b.failed};
+}
+
+/* Which exposures of the release arm alarm A looks at. */
+enum scope { SCOPE_ALL, SCOPE_PAIRS };
+
+static struct counts counts_of(const struct stratum *stratum, enum scope scope)
+{
+    return scope == SCOPE_PAIRS ? stratum->paired : sum_of(stratum->paired, stratum->alone);
+}
+
+static struct counts pooled_counts(const struct rollout *rollout, enum scope scope, bool in_service,
+                                   double *ret_tolerated)
 {
     struct counts sum = {0};
     double tolerated = 0;
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        const struct counts *release = &stratum->arm[ARM_RELEASE];
-        if ((in_service && stratum->out_of_service) || release->begun == 0)
+        struct counts counts = counts_of(stratum, scope);
+        if ((in_service && stratum->out_of_service) || counts.begun == 0)
             continue;
-        sum.begun += release->begun;
-        sum.settled += release->settled;
-        sum.failed += release->failed;
+        sum = sum_of(sum, counts);
         tolerated = fmax(tolerated, stratum->tolerated);
     }
     *ret_tolerated = tolerated > 0 ? tolerated : rollout->policy.tolerance_cap;
@@ -44,7 +56,7 @@ static double log_evidence(const struct rollout *rollout, const struct counts *c
 double alarm_log_evidence(const struct rollout *rollout)
 {
     double tolerated;
-    struct counts pooled = alarm_pooled(rollout, false, &tolerated);
+    struct counts pooled = pooled_counts(rollout, SCOPE_ALL, false, &tolerated);
     return log_evidence(rollout, &pooled, tolerated);
 }
 
@@ -63,10 +75,11 @@ static double log_ceiling(const struct counts *counts, double tolerated)
 
 /* The weighted mean of alarm A, over components that are in service and have a failure (the rest
  * is left out, which only lowers it). `ret_accused` is the component that weighs most. */
-static double log_mean(const struct rollout *rollout, bool with_excused, uint32_t *ret_accused)
+static double log_mean(const struct rollout *rollout, enum scope scope, bool with_excused,
+                       uint32_t *ret_accused)
 {
     double tolerated, best = -INFINITY, sum = 0;
-    struct counts pooled = alarm_pooled(rollout, true, &tolerated);
+    struct counts pooled = pooled_counts(rollout, scope, true, &tolerated);
     *ret_accused = NONE;
     if (pooled.failed == 0)
         return -INFINITY;
@@ -74,8 +87,9 @@ static double log_mean(const struct rollout *rollout, bool with_excused, uint32_
     double ceiling = log_ceiling(&pooled, tolerated);
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        if (!stratum->out_of_service && stratum->arm[ARM_RELEASE].failed > 0)
-            ceiling = fmax(ceiling, log_ceiling(&stratum->arm[ARM_RELEASE], stratum->tolerated));
+        struct counts counts = counts_of(stratum, scope);
+        if (!stratum->out_of_service && counts.failed > 0)
+            ceiling = fmax(ceiling, log_ceiling(&counts, stratum->tolerated));
     }
     if (ceiling < rollout->log_threshold - 0.1)
         return ceiling;
@@ -86,11 +100,11 @@ static double log_mean(const struct rollout *rollout, bool with_excused, uint32_
     }
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        if (stratum->out_of_service || stratum->arm[ARM_RELEASE].failed == 0 ||
-            (stratum->excused && !with_excused))
+        struct counts counts = counts_of(stratum, scope);
+        if (stratum->out_of_service || counts.failed == 0 || (stratum->excused && !with_excused))
             continue;
-        double term = log_weight(stratum->rank) +
-                      log_evidence(rollout, &stratum->arm[ARM_RELEASE], stratum->tolerated);
+        double term =
+            log_weight(stratum->rank) + log_evidence(rollout, &counts, stratum->tolerated);
         if (term > best) {
             sum = sum * exp(best - term) + 1;
             best = term;
@@ -107,9 +121,9 @@ static void set_because(struct rollout *rollout, enum rollout_alarm alarm, uint3
 {
     struct rollout_because *because = &rollout->because;
     double tolerated;
-    struct counts counts = alarm_pooled(rollout, false, &tolerated);
+    struct counts counts = pooled_counts(rollout, SCOPE_ALL, false, &tolerated);
     if (slice != NONE) {
-        counts = rollout->strata[slice].arm[ARM_RELEASE];
+        counts = counts_of(&rollout->strata[slice], SCOPE_ALL);
         tolerated = rollout->strata[slice].tolerated;
     }
     free(rollout->because_by);
@@ -228,7 +242,8 @@ static void pause_for_environment(struct rollout *rollout, uint32_t accused)
     rollout->paused_environment = true;
     rollout->accused = accused;
     rollout->check++;
-    rollout->check_open = rollout->check_clean = 0;
+    rollout->check_moved_at = rollout->now;
+    rollout->check_open = rollout->check_clean = rollout->check_failed = 0;
     set_because(rollout, ALARM_ENVIRONMENT, accused, NULL, NULL);
     announce(rollout, DECISION_PAUSE);
 }
@@ -237,13 +252,13 @@ static void pause_for_environment(struct rollout *rollout, uint32_t accused)
 static void check_absolute(struct rollout *rollout)
 {
     uint32_t accused;
-    while (log_at_least(log_mean(rollout, true, &accused), rollout->log_threshold)) {
+    while (log_at_least(log_mean(rollout, SCOPE_ALL, true, &accused), rollout->log_threshold)) {
         if (!rollout->policy.placebo_pairs || release_fails_apart(rollout)) {
             alarm_halt(rollout, ALARM_ABSOLUTE, accused, NULL, NULL);
             return;
         }
         if (rollout->paused_environment ||
-            !log_at_least(log_mean(rollout, false, &accused), rollout->log_threshold))
+            !log_at_least(log_mean(rollout, SCOPE_ALL, false, &accused), rollout->log_threshold))
             return;
         if (!take_out_of_service(rollout, accused)) {
             pause_for_environment(rollout, accused);
@@ -252,26 +267,77 @@ static void check_absolute(struct rollout *rollout)
     }
 }
 
+static void resume_from_environment(struct rollout *rollout)
+{
+    rollout->paused_environment = false;
+    set_because(rollout, ALARM_ENVIRONMENT, rollout->accused, NULL, NULL);
+    announce(rollout, DECISION_RESUME);
+    check_absolute(rollout);
+}
+
+/* The world is well now, but what accuses the release happened outside pairs, at an hour of which
+ * no placebo tells. Alarm A starts afresh outside pairs, and the devices that wait for the release
+ * go into pairs once more, where coins decide. */
+static void arm_again(struct rollout *rollout)
+{
+    for (uint32_t i = 0; i < rollout->ranked_count; i++) {
+        struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
+        stratum->alone = (struct counts){.begun = stratum->alone_open};
+    }
+    if (rollout->round < UINT8_MAX)
+        rollout->round++;
+    resume_from_environment(rollout);
+}
+
+/* The pairs alone are enough for alarm A. */
+static bool pairs_accuse(const struct rollout *rollout)
+{
+    uint32_t accused;
+    return log_at_least(log_mean(rollout, SCOPE_PAIRS, true, &accused), rollout->log_threshold);
+}
+
+/* Placebos of the control check that have to be healthy, given those that failed: ten, or as many
+ * as it takes to say at odds of ten to one that placebos do not now fail at the rate at which the
+ * release did, but at most at the cap. A release that failed often is refuted by ten. */
+static unsigned control_needed(const struct rollout *rollout)
+{
+    double tolerated, cap = rollout->policy.tolerance_cap;
+    struct counts counts = pooled_counts(rollout, SCOPE_PAIRS, true, &tolerated);
+    if (rollout->accused != NONE)
+        counts = counts_of(&rollout->strata[rollout->accused], SCOPE_PAIRS);
+    if (counts.failed == 0 || !pairs_accuse(rollout)) /* it can only come to arm_again() */
+        return CONTROL_PLACEBOS;
+    double rate = fmin((double)counts.failed / (double)counts.begun, 0.9);
+    double gain = log((1 - cap) / (1 - rate)), loss = log(cap / rate);
+    if (gain < 0.01)
+        return CONTROL_PLACEBOS * (1 + rollout->check_failed);
+    double needed = (log(ENVIRONMENT_ODDS) - rollout->check_failed * loss) / gain;
+    return (unsigned)fmax(CONTROL_PLACEBOS, ceil(round_decision(needed)));
+}
+
 /* The ways in which a pause for the environment ends by itself. */
 static void check_environment(struct rollout *rollout)
 {
     if (release_fails_apart(rollout)) {
         alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
     } else if (take_out_of_service(rollout, rollout->accused)) {
-        rollout->paused_environment = false;
-        set_because(rollout, ALARM_ENVIRONMENT, rollout->accused, NULL, NULL);
-        announce(rollout, DECISION_RESUME);
-        check_absolute(rollout);
-    } else if (rollout->check_clean >= CONTROL_PLACEBOS) {
-        alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
+        resume_from_environment(rollout);
+    } else if (rollout->check_clean >= control_needed(rollout)) {
+        if (pairs_accuse(rollout))
+            alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
+        else
+            arm_again(rollout);
     }
 }
 
 bool alarm_wants_control(const struct rollout *rollout, uint32_t stratum)
 {
+    /* Devices of the accused stratum come first; if none comes, anybody's word is better than a
+     * pause without end. */
+    bool nobody_came = rollout->now - rollout->check_moved_at > 2 * rollout->policy.deadline;
     return rollout->paused_environment && !rollout->paused_person &&
-           (rollout->accused == NONE || rollout->accused == stratum) &&
-           rollout->check_open + rollout->check_clean < CONTROL_PLACEBOS;
+           (rollout->accused == NONE || rollout->accused == stratum || nobody_came) &&
+           rollout->check_open + rollout->check_clean < control_needed(rollout);
 }
 
 void alarm_toss(struct rollout *rollout)

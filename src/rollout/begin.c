@@ -40,6 +40,7 @@ static void grant_member(struct rollout *rollout, uint32_t device, uint32_t numb
     uint32_t slot = exposure_open(rollout, device, arm);
     rollout->exposures[slot].pair = number;
     rollout->exposures[slot].member = (uint8_t)member;
+    rollout->devices[device].round = rollout->round;
     if (arm == ARM_PLACEBO)
         rollout->devices[device].pair = number;
     else
@@ -52,6 +53,8 @@ static void grant_alone(struct rollout *rollout, uint32_t device)
     uint32_t stratum = rollout->devices[device].stratum;
     uint32_t organisation = rollout->devices[device].organisation;
     rollout->strata[stratum].arm[ARM_RELEASE].begun++;
+    rollout->strata[stratum].alone.begun++;
+    rollout->strata[stratum].alone_open++;
     rollout->granted++;
     rollout->organisations[organisation].granted++;
     room_take(rollout, stratum);
@@ -65,6 +68,7 @@ static void grant_control(struct rollout *rollout, uint32_t device)
     rollout->strata[rollout->devices[device].stratum].arm[ARM_PLACEBO].begun++;
     rollout->exposures[slot].check = rollout->check;
     rollout->check_open++;
+    rollout->check_moved_at = rollout->now;
     grant(rollout, device, slot);
 }
 
@@ -139,7 +143,8 @@ void begin(struct rollout *rollout, uint32_t number)
 
     if (!device_in_share(device, stage->share))
         return refuse(rollout, number, REASON_STAGE_SHARE);
-    bool pairs = rollout->policy.placebo_pairs && device->state == DEVICE_NEW;
+    bool pairs = rollout->policy.placebo_pairs &&
+                 (device->state == DEVICE_NEW || device->round < rollout->round);
     if (pairs)
         half_open = stratum->half_open;
     if (half_open == NONE && stage_full(rollout))

@@ -107,8 +107,10 @@ static void settle_alone(struct rollout *rollout, const struct exposure *exposur
 
     room_give(rollout, exposure->stratum);
     organisation_room(rollout, organisation, exposure->stratum, false);
+    stratum->alone_open--;
     if (outcome == 'd') {
         counts->begun--;
+        stratum->alone.begun--;
         rollout->granted--;
         rollout->organisations[organisation].granted--;
         return;
@@ -116,6 +118,7 @@ static void settle_alone(struct rollout *rollout, const struct exposure *exposur
     counts->settled++;
     if (outcome != 'h') {
         counts->failed++;
+        stratum->alone.failed++;
         rollout->absolute_moved = true;
     }
     if (exposure->stage == rollout->stage)
@@ -140,8 +143,7 @@ static void settle_control(struct rollout *rollout, const struct exposure *expos
         rollout->check_clean += current;
     } else {
         counts->failed++;
-        if (current)
-            rollout->check_clean = 0;
+        rollout->check_failed += current;
         if (!rollout->halted)
             rollout->k_placebo++;
         alarm_toss(rollout);

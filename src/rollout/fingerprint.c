@@ -62,6 +62,10 @@ static void add_strata(struct fold *fold, const struct rollout *rollout)
             add(fold, stratum->arm[arm].settled);
             add(fold, stratum->arm[arm].failed);
         }
+        add(fold, stratum->paired.begun);
+        add(fold, stratum->paired.failed);
+        add(fold, stratum->alone.begun);
+        add(fold, stratum->alone.failed);
         add(fold, stratum->rooms);
         add(fold, stratum->cost);
         add(fold, stratum->half_open);
@@ -105,8 +109,9 @@ static void add_devices(struct fold *fold, const struct rollout *rollout)
         add(fold, device->place);
         add(fold, (uint64_t)device->organisation << 32 | device->group);
         add(fold, (uint64_t)device->stratum << 32 | device->pair);
-        add(fold, (uint64_t)device->state << 3 | (uint64_t)device->in_flight << 2 |
-                      (uint64_t)device->reverting << 1 | device->was_silent);
+        add(fold, (uint64_t)device->round << 16 | (uint64_t)device->state << 3 |
+                      (uint64_t)device->in_flight << 2 | (uint64_t)device->reverting << 1 |
+                      device->was_silent);
         if (device->in_flight)
             add_exposure(fold, &rollout->exposures[device->slot]);
         if (device->reverting)
@@ -151,6 +156,7 @@ static void add_rest(struct fold *fold, const struct rollout *rollout)
         rollout->check,
         rollout->check_open,
         rollout->check_clean,
+        rollout->check_failed,
         rollout->permits,
         rollout->placebos,
         rollout->in_flight,
@@ -174,6 +180,7 @@ static void add_rest(struct fold *fold, const struct rollout *rollout)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         add(fold, numbers[i]);
     add_real(fold, rollout->now);
+    add_real(fold, rollout->check_moved_at);
     add_real(fold, rollout->stage_opened_at);
     add_real(fold, rollout->halted_at);
     add_real(fold, rollout->first_failure_at);

@@ -24,8 +24,12 @@ struct counts {
 struct stratum {
     uint32_t rank; /* in order of first begin; NONE before it */
     struct counts arm[2];
-    uint64_t rooms; /* releases that hold room: outside pairs, and one an open pair */
-    uint64_t cost;  /* of one release, in UNITS */
+    /* Alarm A's own counts of the release arm: in pairs, whose placebos live through the same
+     * hours, and outside pairs since A was last armed. */
+    struct counts paired, alone;
+    uint64_t alone_open; /* releases in flight outside pairs */
+    uint64_t rooms;      /* releases that hold room: outside pairs, and one an open pair */
+    uint64_t cost;       /* of one release, in UNITS */
     double tolerated;
     uint32_t half_open;   /* the pair that waits for its second device, or NONE */
     double waiting_until; /* an asker that the window refused is thought to wait until then */
@@ -58,8 +62,11 @@ struct device {
     uint32_t slot; /* its exposure in flight or its revert permit, or NONE */
     uint32_t pair; /* in which it was the placebo, or NONE */
     uint8_t state; /* enum rollout_device_state */
-    bool in_flight, reverting, was_silent;
+    uint8_t round; /* rollout.round of its last pair */
+    bool in_flight : 1, reverting : 1, was_silent : 1;
 };
+
+_Static_assert(sizeof(struct device) == 32, "a fleet of 100 million devices is 3.2 GB");
 
 struct exposure {
     double deadline, begun;
@@ -142,7 +149,9 @@ struct rollout {
     double halted_at;
     uint32_t accused; /* stratum, or NONE for all, of the environment's pause */
     uint32_t check;   /* number of the control check, from 1 */
-    unsigned check_open, check_clean;
+    unsigned check_open, check_clean, check_failed;
+    double check_moved_at; /* its last placebo began, or the pause */
+    uint8_t round;         /* how often the devices that wait were sent back into pairs */
     struct rollout_because because;
     char *because_by, *because_reason;
 
@@ -203,8 +212,7 @@ void alarm_halt(struct rollout *rollout, enum rollout_alarm alarm, uint32_t slic
                 const char *reason);
 void alarm_pause_person(struct rollout *rollout, const char *by, const char *reason);
 void alarm_resume_person(struct rollout *rollout, const char *by, const char *reason);
-/* Counts of the release arm over all strata, and the rate tolerated of them. */
-struct counts alarm_pooled(const struct rollout *rollout, bool in_service, double *ret_tolerated);
+/* Alarm A's evidence over all strata together. */
 double alarm_log_evidence(const struct rollout *rollout);
 /* May an asker of this stratum be a placebo of the control check that goes on? */
 bool alarm_wants_control(const struct rollout *rollout, uint32_t stratum);

@@ -36,6 +36,7 @@ uint32_t pair_open(struct rollout *rollout, uint32_t device)
     rollout->strata[stratum].half_open = number;
     /* Both arms have begun as far as the evidence goes; close() takes back what never came. */
     rollout->strata[stratum].arm[ARM_RELEASE].begun++;
+    rollout->strata[stratum].paired.begun++;
     rollout->strata[stratum].arm[ARM_PLACEBO].begun++;
     room_take(rollout, stratum);
     organisation_room(rollout, organisation, stratum, true);
@@ -69,6 +70,8 @@ static void reveal(struct rollout *rollout, const struct pair *pair, unsigned me
     if (has_failed(pair->outcome[member])) {
         counts->failed++;
         rollout->absolute_moved = true;
+        if (arm == ARM_RELEASE)
+            rollout->strata[pair->stratum].paired.failed++;
     }
     if (arm == ARM_RELEASE && pair->release_stage == rollout->stage)
         rollout->stage_settled++;
@@ -94,6 +97,8 @@ static void close_pair(struct rollout *rollout, uint32_t number)
         char outcome = pair->outcome[member];
         if (outcome == '-' || outcome == 'd') {
             stratum->arm[arm].begun--;
+            if (arm == ARM_RELEASE)
+                stratum->paired.begun--;
         } else {
             if (!pair->decided)
                 reveal(rollout, pair, member);

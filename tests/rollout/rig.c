@@ -73,11 +73,10 @@ uint32_t rig_devices(struct rig *rig, uint32_t count, const char *organisation,
         list[attribute_count++] = (struct rollout_attribute){part, equals + 1};
     }
     for (uint32_t i = 0; i < count; i++) {
-        static unsigned serial;
         char id[64];
         (void)snprintf(id, sizeof id, "%s-%s-%u", organisation, attributes ? attributes : "", i);
         if (count == 1)
-            (void)snprintf(id, sizeof id, "%s-single-%u", organisation, serial++);
+            (void)snprintf(id, sizeof id, "%s-single-%u", organisation, rig->serial++);
         uint32_t number = rollout_device_add(
             rig->rollout, &(struct rollout_device){.id = id,
                                                    .organisation = organisation,

@@ -23,6 +23,7 @@ struct rig {
     size_t mark; /* where the last event's decisions begin */
     struct rollout_event *events;
     size_t event_count, event_cap;
+    unsigned serial; /* of devices added one by one */
     struct error error;
 };
 

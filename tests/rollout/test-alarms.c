@@ -180,6 +180,35 @@ static void a_person_ends_the_pause_and_the_same_evidence_does_not_pause_again(v
     rig_end(&rig);
 }
 
+/* All have been in clean pairs; then the releases outside pairs fail together, at an hour at which
+ * no placebo is out. The check finds the world well again: no halt, but pairs once more. */
+static void failures_outside_pairs_send_the_devices_back_into_pairs(void **state)
+{
+    struct rig rig;
+    uint32_t placebo[20];
+    rig_start(&rig, 25, "", NULL);
+    rig_devices(&rig, 60, "o", NULL, NULL);
+    for (uint32_t i = 0; i < 20; i++)
+        rig_pair(&rig, 2 * i, 2 * i + 1, &placebo[i]);
+    for (uint32_t device = 0; device < 40; device++)
+        rig_outcome(&rig, device, OUTCOME_HEALTHY);
+    for (uint32_t i = 0; i < 12; i++)
+        assert_int_equal(rig_begin(&rig, placebo[i])->pair, 0);
+    for (uint32_t i = 0; rig_view(&rig).state == ROLLOUT_RUNNING; i++)
+        rig_outcome(&rig, placebo[i], OUTCOME_FAILED);
+    assert_int_equal(rig_view(&rig).state, ROLLOUT_PAUSED);
+    for (uint32_t device = 40; device < 50; device++)
+        assert_int_equal(rig_begin(&rig, device)->type, DECISION_PLACEBO);
+    for (uint32_t device = 40; device < 50; device++)
+        rig_outcome(&rig, device, OUTCOME_HEALTHY);
+    assert_non_null(rig_last(&rig, DECISION_RESUME));
+    assert_int_equal(rig_view(&rig).state, ROLLOUT_RUNNING);
+    const struct rollout_decision *again = rig_begin(&rig, placebo[18]);
+    assert_granted(again);
+    assert_int_equal(again->pair, 21);
+    rig_end(&rig);
+}
+
 static void a_stratum_that_fails_is_named(void **state)
 {
     struct rig rig;
@@ -230,6 +259,7 @@ int main(void)
         cmocka_unit_test(placebos_that_fail_just_as_often_never_let_it_come_to_a_pause),
         cmocka_unit_test(coins_that_decide_during_the_pause_halt),
         cmocka_unit_test(a_person_ends_the_pause_and_the_same_evidence_does_not_pause_again),
+        cmocka_unit_test(failures_outside_pairs_send_the_devices_back_into_pairs),
         cmocka_unit_test(a_stratum_that_fails_is_named),
         cmocka_unit_test(after_a_halt_the_tosses_no_longer_count),
     };
