@@ -37,6 +37,7 @@ static const struct shape_member members_rollout[] = {
     {"policy", SHAPE_OBJECT, false, 0, 0, NULL},
     {"organisations", SHAPE_OBJECT, false, 0, 0, NULL},
     {"name", SHAPE_NAME, false, 0, 0, NULL},
+    {"supersede", SHAPE_BOOL, false, 0, 0, NULL},
     {"by", SHAPE_NAME, false, 0, 0, NULL},
 };
 static const struct shape_member members_reason[] = {REASON};

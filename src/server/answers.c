@@ -73,5 +73,6 @@ void engine_log(struct engine *engine, const char *code, const char *by, const c
                                                                  .text = text.text},
                                              &error),
                 &error);
-    log_info(code, "%s%s%s", rollout ? rollout : "", rollout ? ": " : "", text.text);
+    log_event(device ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, code, "%s%s%s", rollout ? rollout : "",
+              rollout ? ": " : "", text.text);
 }

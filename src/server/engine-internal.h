@@ -312,5 +312,6 @@ void plan_admit(struct engine *engine, double now);
 void plans_free(struct engine *engine);
 
 /* leash.c */
+bool leash_has_room(struct engine *engine);
 void leashes_wake(struct engine *engine);
 void leashes_expire(struct engine *engine, double now, bool all);

@@ -3,6 +3,16 @@
 #include <errno.h>
 #include <string.h>
 
+bool leash_has_room(struct engine *engine)
+{
+    bool ret;
+
+    pthread_mutex_lock(&engine->lock);
+    ret = engine->leash_count < LEASH_LIMIT;
+    pthread_mutex_unlock(&engine->lock);
+    return ret;
+}
+
 int engine_leash(struct engine *engine, const char *id,
                  void (*done)(void *user, struct http_blob *halts), void *user)
 {

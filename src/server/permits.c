@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 const char *const permit_arm_names[] = {
@@ -157,6 +158,13 @@ char *stored_answer(struct engine *engine, const struct device *device, uint64_t
     return answer;
 }
 
+/* Begins with the time, so that what is written together lies together in the store. */
+static void draw_id(struct engine *engine, char ret[static 33])
+{
+    snprintf(ret, 13, "%012llx", (unsigned long long)engine_ms(engine) & 0xffffffffffff);
+    random_hex(ret + 12, 10);
+}
+
 static bool halted(const struct server_rollout *rollout)
 {
     return rollout && rollout->release->halted;
@@ -216,7 +224,7 @@ static void answer_no(struct engine *engine, struct engine_request *request, str
                             .begin_seq = request->seq,
                             .state = PERMIT_SETTLED};
 
-    random_hex(permit.id, 16);
+    draw_id(engine, permit.id);
     copy_text(permit.nonce, sizeof permit.nonce,
               json_string_value(json_object_get(request->value, "nonce")));
     seal_no(engine, request, reason, sentence);
@@ -244,10 +252,10 @@ static void answer_permit(struct engine *engine, struct engine_request *request,
 {
     const struct rollout_decision *decision = &rollout->answer;
     struct permit *permit = xcalloc(1, sizeof *permit);
-    bool poll = engine->leash_count < LEASH_LIMIT;
+    bool poll = leash_has_room(engine);
     json_t *value;
 
-    random_hex(permit->id, 16);
+    draw_id(engine, permit->id);
     copy_text(permit->nonce, sizeof permit->nonce,
               json_string_value(json_object_get(request->value, "nonce")));
     permit->device = device;

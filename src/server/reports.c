@@ -132,10 +132,13 @@ static void keep_permit(const struct report *report, bool settles)
     permit_put(engine, report->permit);
     if (!open)
         return;
-    if (report->permit->state == PERMIT_OPEN)
-        *open = *report->permit;
-    else
+    if (report->permit->state != PERMIT_OPEN) {
         permit_close(engine, open);
+        return;
+    }
+    pthread_mutex_lock(&engine->lock);
+    *open = *report->permit;
+    pthread_mutex_unlock(&engine->lock);
 }
 
 /* "probe worker, signal 11", for people. */

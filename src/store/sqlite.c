@@ -267,6 +267,21 @@ static int check_whole(struct sqlite_store *s, struct error *error)
                      s->path, said.data ? said.data : "no answer from the check", s->path);
 }
 
+/* Some file systems of networks can't share memory; SQLite then keeps another journal and says
+ * nothing. */
+static int check_journal(struct sqlite_store *s, struct error *error)
+{
+    _cleanup_buf_ struct buf mode = BUF_INIT;
+    int r = ask(s, "PRAGMA journal_mode", &mode, error);
+
+    if (r < 0 || (mode.data && strcmp(mode.data, "wal") == 0))
+        return r;
+    return error_set(error, -ENOTSUP,
+                     "%s: the journal's mode is \"%s\", expected \"wal\". Put the folder on a "
+                     "local disk",
+                     s->path, mode.data ? mode.data : "");
+}
+
 static int check_schema(struct sqlite_store *s, struct error *error)
 {
     _cleanup_buf_ struct buf version = BUF_INIT;
@@ -306,10 +321,12 @@ int store_open_sqlite(const char *path, struct store **ret, struct error *error)
     if ((r = pragma(s,
                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
                     "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-65536;"
+                    "PRAGMA wal_autocheckpoint=4000;"
                     "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
                     "PRAGMA cell_size_check=ON",
                     error)) < 0 ||
-        (r = check_whole(s, error)) < 0 || (r = check_schema(s, error)) < 0)
+        (r = check_journal(s, error)) < 0 || (r = check_whole(s, error)) < 0 ||
+        (r = check_schema(s, error)) < 0)
         goto fail;
     *ret = &s->store;
     return 0;

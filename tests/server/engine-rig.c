@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-double rig_wall_offset, rig_mono_offset;
+_Atomic double rig_wall_offset, rig_mono_offset;
 
 double rig_clock(clockid_t clock)
 {

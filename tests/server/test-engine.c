@@ -261,7 +261,7 @@ static void invariant_3_silence_is_failure_and_a_late_report_changes_no_evidence
 
     running(2, POLICY_ALONE);
     rig_begin(&rig, &devices[0], release, permit, arm);
-    rig_mono_offset += 1.5;
+    rig_mono_offset = rig_mono_offset + 1.5;
     clock_sleep(1.2);
     view = rig_show(&rig, rollout);
     assert_int_equal(count_of(view, "silent"), 1);
@@ -490,6 +490,111 @@ static void pause_stops_permits_and_resume_gives_them_again(void **state)
     rig_begin(&rig, &devices[1], release, permit, arm);
 }
 
+static struct reply interrupted(const char *permit, const char *boot)
+{
+    json_t *body = report_body(release, permit, "interrupted", NULL);
+
+    json_object_set_new(body, "boot", json_string(boot));
+    return rig_send(&rig, &devices[0], CALL_REPORT, body);
+}
+
+static void an_orderly_shutdown_is_no_failure_but_a_third_one_is(void **state)
+{
+    static const struct {
+        const char *boot;
+        int64_t counted, silent;
+    } steps[] = {
+        {"a", 1, 0},              /* before the first shutdown */
+        {"a", 1, 0},              /* a retry */
+        {"b", 1, 0},              /* after it: may I go on? */
+        {"b", 2, 0}, {"c", 2, 0}, /* the second */
+        {"c", 3, 1},              /* the third is one too many */
+    };
+    struct reply reply;
+    char permit[33], arm[16];
+    json_t *view;
+
+    running(2, POLICY_ALONE);
+    rig_begin(&rig, &devices[0], release, permit, arm);
+    for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+        reply = interrupted(permit, steps[i].boot);
+        assert_answer(reply, "answer", "wait");
+        view = rig_show(&rig, rollout);
+        assert_int_equal(count_of(view, "interrupted"), steps[i].counted);
+        assert_int_equal(count_of(view, "silent"), steps[i].silent);
+        json_decref(view);
+        if (i == 2) {
+            /* its deadline was for two seconds */
+            rig_mono_offset = rig_mono_offset + 1.8;
+            clock_sleep(0.5);
+        }
+    }
+}
+
+static void two_of_an_availability_group_never_try_at_once(void **state)
+{
+    struct reply reply;
+    json_t *body;
+
+    running(3, POLICY_ALONE);
+    for (int i = 0; i < 2; i++) {
+        body = begin_body(release, NULL);
+        json_object_set_new(body, "group", json_string("pair-1"));
+        reply = rig_send(&rig, &devices[i], CALL_BEGIN, body);
+        if (i == 0)
+            assert_answer(reply, "answer", "permit");
+        else
+            assert_answer(reply, "reason", "group");
+    }
+}
+
+static void a_newer_rollout_can_take_the_place_of_one_that_is_not_done(void **state)
+{
+    struct reply reply;
+    char second[65];
+
+    running(3, POLICY_ALONE);
+    rig_release(&rig, 2, "payload two", second);
+    reply = rig_admin(
+        &rig, CALL_ROLLOUT_START,
+        json_pack("{s:s, s:o}", "release", second, "policy", json_loads(POLICY, 0, NULL)));
+    assert_refused(reply, 409, "rollout-running");
+    reply = rig_admin(&rig, CALL_ROLLOUT_START,
+                      json_pack("{s:s, s:o, s:b}", "release", second, "policy",
+                                json_loads(POLICY_ALONE, 0, NULL), "supersede", true));
+    assert_answer(reply, "state", "running");
+    for (int restarted = 0; restarted < 2; restarted++) {
+        reply = rig_send(&rig, &devices[0], CALL_BEGIN, begin_body(release, NULL));
+        assert_answer(reply, "reason", "paused");
+        reply = rig_admin(&rig, CALL_ROLLOUT_RESUME,
+                          json_pack("{s:s, s:s}", "rollout", rollout, "reason", "no"));
+        assert_refused(reply, 409, "rollout-superseded");
+        rig_close(&rig);
+        assert_int_equal(rig_open(&rig), 0);
+    }
+}
+
+static void an_organisations_hold_binds_its_own_devices_only(void **state)
+{
+    struct reply reply;
+    char permit[33], arm[16];
+
+    running(2, POLICY_ALONE);
+    rig_fleet(&rig, devices + 2, 2, "other");
+    reply = rig_admin(&rig, CALL_HOLD,
+                      json_pack("{s:s, s:s, s:s}", "rollout", rollout, "organisation", "acme",
+                                "reason", "quarter's end"));
+    assert_answer(reply, "state", "running");
+    reply = rig_send(&rig, &devices[0], CALL_BEGIN, begin_body(release, NULL));
+    assert_answer(reply, "reason", "hold");
+    rig_begin(&rig, &devices[2], release, permit, arm);
+    reply = rig_admin(&rig, CALL_HOLD,
+                      json_pack("{s:s, s:s, s:b, s:s}", "rollout", rollout, "organisation", "acme",
+                                "lift", true, "reason", "over"));
+    assert_answer(reply, "state", "running");
+    rig_begin(&rig, &devices[0], release, permit, arm);
+}
+
 static void an_excluded_device_is_told_no(void **state)
 {
     struct reply reply;
@@ -585,6 +690,10 @@ int main(void)
         T(invariant_4_after_a_halt_nothing_of_the_release_is_given),
         T(confirmed_devices_go_back_with_revert_permits),
         T(pause_stops_permits_and_resume_gives_them_again),
+        T(an_orderly_shutdown_is_no_failure_but_a_third_one_is),
+        T(two_of_an_availability_group_never_try_at_once),
+        T(a_newer_rollout_can_take_the_place_of_one_that_is_not_done),
+        T(an_organisations_hold_binds_its_own_devices_only),
         T(an_excluded_device_is_told_no),
         T(without_the_gate_everybody_gets_it_and_nothing_halts),
         T(impossible_requests_say_why),
