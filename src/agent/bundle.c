@@ -312,7 +312,9 @@ int bundle_make(const struct bundle_options *options, struct buf *ret, struct er
     bundle.archive = archive_write_new();
     if (!bundle.archive)
         abort();
-    if (archive_write_add_filter_zstd(bundle.archive) != ARCHIVE_OK ||
+    /* No padding behind the last frame: it would not be zstd. */
+    if (archive_write_set_bytes_in_last_block(bundle.archive, 1) != ARCHIVE_OK ||
+        archive_write_add_filter_zstd(bundle.archive) != ARCHIVE_OK ||
         archive_write_set_format_pax_restricted(bundle.archive) != ARCHIVE_OK ||
         archive_write_open(bundle.archive, ret, NULL, take_bytes, NULL) != ARCHIVE_OK)
         r = -EIO;

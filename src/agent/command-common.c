@@ -114,7 +114,7 @@ void command_when(int64_t at_ms, char *ret, size_t size)
     double ago = (double)(clock_ms(CLOCK_REALTIME) - at_ms) / 1000;
     char span[32];
 
-    format_duration(floor(fabs(ago)), span, sizeof(span));
+    format_duration(ago >= 0 ? floor(ago) : ceil(-ago), span, sizeof(span));
     (void)snprintf(ret, size, ago >= 0 ? "%s ago" : "in %s", span);
 }
 

@@ -88,7 +88,8 @@ int command_snooze(int argc, char **argv)
         fprintf(stderr, "maeslant-agent: expected a duration and --reason TEXT, or --end\n");
         return COMMAND_USAGE;
     }
-    if (paths_find(root, &paths, &error) < 0)
+    r = end || duration ? paths_open(root, &paths, &error) : paths_find(root, &paths, &error);
+    if (r < 0)
         return command_fail(&error);
     if (command_config(&paths, &config, &error) < 0)
         r = command_fail(&error);
