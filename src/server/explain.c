@@ -232,7 +232,7 @@ static void say_after_halt(json_t *list, const struct server_rollout *rollout,
         view->permits, plural(view->permits), view->in_flight, view->in_flight == 1 ? "is" : "are",
         rollout->obeyed, plural(rollout->obeyed), reverted, plural(reverted), healthy,
         healthy == 1 ? "confirmed device has" : "confirmed devices have");
-    if (isfinite(rollout->last_reverted_at)) {
+    if (rollout->last_reverted_at > rollout->halted_at && rollout->obeyed + reverted > 0) {
         format_duration(rollout->last_reverted_at - rollout->halted_at, took, sizeof took);
         say(list, "The last device that went back said so %s after the halt.", took);
     }
@@ -281,7 +281,7 @@ static void say_next_stage(json_t *list, const struct server_rollout *rollout,
 static void say_running(json_t *list, const struct server_rollout *rollout,
                         const struct rollout_view *view)
 {
-    char chance[64];
+    char chance[64], limit[64];
 
     if (!(view->stage_opened_at > 0)) {
         say(list,
@@ -304,11 +304,17 @@ static void say_running(json_t *list, const struct server_rollout *rollout,
         "What is in flight may cost %.3g of the %.6g devices that the harm budget allows; the next "
         "permit costs %.3g, which falls with every clean soak.",
         view->window_used, view->window, view->cost);
+    if (view->failed == 0 && view->k_placebo == 0) {
+        say(list, "No device has failed, neither with the release nor with the placebo.");
+        say_next_stage(list, rollout, view);
+        return;
+    }
     odds_text(fmax(0, view->log_e), chance);
+    odds_text(view->log_threshold, limit);
     say(list,
-        "Evidence against the release so far: the failure rate would look like this by chance at "
-        "most %s; it is halted or paused from %.0f up.",
-        chance, ceil(exp(view->log_threshold)));
+        "Were the true failure rate no higher than the policy tolerates, the failures so far would "
+        "turn up at any moment at most %s; at %s the gate acts.",
+        chance, limit);
     if (rollout->policy.placebo_pairs)
         say_coins(list, view->k_release, view->k_placebo, view->log_split);
     else

@@ -17,17 +17,19 @@
 
 #include <cmocka.h>
 
-_Atomic double rig_wall_offset, rig_mono_offset;
+_Atomic double rig_wall_offset, rig_mono_offset, rig_frozen;
 
 double rig_clock(clockid_t clock)
 {
-    return clock_now(clock) + (clock == CLOCK_REALTIME ? rig_wall_offset : rig_mono_offset);
+    double now = rig_frozen > 0 ? rig_frozen : clock_now(clock);
+
+    return now + (clock == CLOCK_REALTIME ? rig_wall_offset : rig_mono_offset);
 }
 
 void rig_new(struct rig *rig)
 {
     *rig = (struct rig){.directory = "/tmp/maeslant-engine-XXXXXX", .min_free = 1 << 20};
-    rig_wall_offset = rig_mono_offset = 0;
+    rig_wall_offset = rig_mono_offset = rig_frozen = 0;
     assert_non_null(mkdtemp(rig->directory));
     key_generate(&rig->server);
     key_generate(&rig->enrolment);

@@ -32,6 +32,7 @@ struct reply {
 
 /* A clock that a test sets; without it the clocks are real. */
 extern _Atomic double rig_wall_offset, rig_mono_offset;
+extern _Atomic double rig_frozen; /* both clocks stand still there; 0: they run */
 double rig_clock(clockid_t clock);
 
 void rig_new(struct rig *rig); /* folder and keys; not open yet */
