@@ -1,5 +1,6 @@
 #include "agent/agent.h"
 
+#include "agent/client.h"
 #include "agent/courier.h"
 #include "agent/product.h"
 #include "agent/slot.h"
@@ -204,6 +205,7 @@ int agent_identify(struct agent *agent, struct error *error)
         return r;
     (void)pthread_mutex_destroy(&agent->halts.lock);
     halts_open(&agent->halts, halts, &agent->identity.server_key);
+    client_load_time(agent);
     r = counter_open(&agent->paths, &agent->counter, error);
     if (r == 0)
         r = load_release_keys(agent, error);

@@ -3,6 +3,7 @@
  * main thread waits for signals. Must never hold `lock` over I/O. */
 #pragma once
 
+#include "agent/check.h"
 #include "agent/config.h"
 #include "agent/halts.h"
 #include "agent/identity.h"
@@ -65,8 +66,10 @@ struct product {
     unsigned stage_tries, plan_polls;
     unsigned revert_tries;
     double revert_pause;
-    bool untouched; /* by the adapter, in this trial */
-    char verdict_text[256];
+    bool untouched;                    /* by the adapter, in this trial */
+    char verdict_text[CHECK_TAIL + 1]; /* for the report's log */
+    struct check_usage usage;          /* of the product in this trial, by its process probes */
+    double soak_seconds;
     int64_t begun_ms;      /* CLOCK_BOOTTIME ms before the begin was first sent */
     double heard;          /* CLOCK_BOOTTIME of the last question that the server answered */
     double start_by;       /* seconds that the permit keeps */
@@ -94,6 +97,7 @@ struct agent {
     int stop_fd;                /* readable once the agent shall end */
     atomic_bool stopping;
     atomic_bool once;
+    int64_t clock_kept;  /* of the courier's thread */
     int64_t clock_floor; /* newest time in a signed answer, Unix seconds */
     struct product *products;
     size_t product_count;

@@ -184,6 +184,7 @@ static int mark(struct product *product)
     if (product->journal.arm == ARM_REVERT)
         return revert_with(product);
     product->untouched = true;
+    product->usage = (struct check_usage){0};
     leash_stop(product->leash);
     product->leash = leash_start(product->agent, product->journal.permit, product->leash_poll,
                                  product->leash_every);

@@ -5,6 +5,7 @@
 #include "base/encode.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/process.h"
 #include "trust/envelope.h"
 
@@ -102,6 +103,35 @@ static void see_time(struct agent *agent, const json_t *value)
     if (at / 1000 > agent->clock_floor)
         agent->clock_floor = at / 1000;
     (void)pthread_mutex_unlock(&agent->lock);
+}
+
+void client_load_time(struct agent *agent)
+{
+    _cleanup_free_ char *path = path_join(agent->paths.state, "clock");
+    _cleanup_buf_ struct buf text = BUF_INIT;
+    uint64_t seconds;
+
+    if (file_read(AT_FDCWD, path, 32, &text, NULL) < 0 || text.len < 2)
+        return;
+    text.data[text.len - 1] = '\0';
+    if (parse_u64(text.data, 0, INT32_MAX * (uint64_t)2, &seconds, NULL) == 0)
+        agent->clock_floor = agent->clock_kept = (int64_t)seconds;
+}
+
+void client_keep_time(struct agent *agent)
+{
+    _cleanup_free_ char *path = path_join(agent->paths.state, "clock");
+    _cleanup_free_ char *text = NULL;
+    int64_t floor;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    floor = agent->clock_floor;
+    (void)pthread_mutex_unlock(&agent->lock);
+    if (floor < agent->clock_kept + 3600)
+        return;
+    text = xasprintf("%lld\n", (long long)floor);
+    if (file_write(AT_FDCWD, path, text, strlen(text), 0600, NULL) == 0)
+        agent->clock_kept = floor;
 }
 
 /* Takes the answer over. */

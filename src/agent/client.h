@@ -29,6 +29,10 @@ int client_get(struct agent *agent, struct http_client *http, const char *path, 
 /* GET /v1/halts, accepted and obeyed. */
 int client_halts(struct agent *agent, struct http_client *http, double timeout, int cancel_fd,
                  struct error *error);
+/* The newest time in a signed answer, for TLS on a machine with a dead clock (rule 3): kept when it
+ * has moved by an hour. */
+void client_keep_time(struct agent *agent);
+void client_load_time(struct agent *agent);
 /* Enrols; keeps key, certificate and bundle. `token` and, optionally, a bundle known beforehand. */
 int client_enroll(const struct paths *paths, const struct config *config, const char *token,
                   const char *bundle, struct error *error);

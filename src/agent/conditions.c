@@ -9,9 +9,34 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Is a lock held on this file? Its owner may keep it from us, but the kernel lists every lock by
+ * device and inode (proc_locks(5)). */
+static bool lock_listed(const char *path)
+{
+    _cleanup_free_ char *wanted = NULL;
+    char line[256];
+    bool found = false;
+    struct stat st;
+    FILE *locks;
+
+    if (stat(path, &st) < 0)
+        return false;
+    wanted = xasprintf(" %02x:%02x:%llu ", major(st.st_dev), minor(st.st_dev),
+                       (unsigned long long)st.st_ino);
+    locks = fopen("/proc/locks", "re");
+    while (locks && !found && fgets(line, sizeof(line), locks))
+        found = strstr(line, wanted) != NULL;
+    if (locks)
+        (void)fclose(locks);
+    return found;
+}
 
 /* dpkg and apt hold a POSIX lock on this file during a transaction. */
 static bool packages_busy(const struct paths *paths)
@@ -24,7 +49,9 @@ static bool packages_busy(const struct paths *paths)
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         lock.l_type = F_RDLCK;
     }
-    return fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (fd < 0)
+        return errno == EACCES && lock_listed(path);
+    return fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 static bool reboot_pending(const struct paths *paths)

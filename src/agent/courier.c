@@ -77,6 +77,7 @@ static int send_status(struct courier *courier, struct http_client *http, int ca
         int64_t number = -1;
 
         (void)json_may_integer(reply.value, "", "halts", 0, INT64_MAX, &number, NULL);
+        client_keep_time(agent);
         if (number > halts_number(&agent->halts))
             (void)client_halts(agent, http, CALL_TIMEOUT, cancel_fd, NULL);
         return 0;

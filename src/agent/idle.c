@@ -67,6 +67,10 @@ static void poll_plan(struct product *product)
                        CONTEXT_PLAN, PLAN_MAX, 15, agent->stop_fd, &reply, &error);
 
     product->next_plan = mono() + jittered(agent->config.poll);
+    (void)pthread_mutex_lock(&agent->lock);
+    product->shown_next =
+        clock_ms(CLOCK_REALTIME) + (int64_t)((product->next_plan - mono()) * 1000);
+    (void)pthread_mutex_unlock(&agent->lock);
     if (r == -ECANCELED)
         return;
     if (r < 0 || reply.status >= 500) {
@@ -349,7 +353,8 @@ static void adopt(struct product *product)
     r = adopt_content(product, &error);
     if (r == 0) {
         product->adopted = true;
-        product_block(product, "");
+        if (strcmp(product->blocked, "not-adopted") == 0)
+            product_block(product, "");
     } else if (r != -ECANCELED) {
         log_error("not-adopted", "%s: %s; tries again", product->config->name, error.text);
         product_block(product, "not-adopted");

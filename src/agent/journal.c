@@ -195,7 +195,8 @@ static int next_i64(struct reader *reader, const char *key, int64_t *ret)
     return r;
 }
 
-static int next_small(struct reader *reader, const char *key, uint64_t max, int none, int *ret)
+static int next_small(struct reader *reader, const char *key, uint64_t min, uint64_t max, int none,
+                      int *ret)
 {
     char value[24];
     uint64_t number;
@@ -206,7 +207,7 @@ static int next_small(struct reader *reader, const char *key, uint64_t max, int 
     *ret = none;
     if (strcmp(value, "-") == 0)
         return 0;
-    if (parse_u64(value, 0, max, &number, NULL) < 0)
+    if (parse_u64(value, min, max, &number, NULL) < 0)
         return wrong(reader, key, value, "a small number or -");
     *ret = (int)number;
     return 0;
@@ -262,9 +263,9 @@ static int read_outcome(struct reader *reader, struct journal *ret)
     if (r == 0)
         r = next_name(reader, "probe", ret->probe, sizeof(ret->probe));
     if (r == 0)
-        r = next_small(reader, "exit", 255, -1, &ret->exit_status);
+        r = next_small(reader, "exit", 0, 255, -1, &ret->exit_status);
     if (r == 0)
-        r = next_small(reader, "signal", 128, 0, &ret->signal);
+        r = next_small(reader, "signal", 1, 128, 0, &ret->signal);
     if (r == 0)
         r = next_i64(reader, "changed_at", &ret->changed_at);
     return r;

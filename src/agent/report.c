@@ -8,18 +8,45 @@
 
 #include <string.h>
 
-#define LOG_KEPT 2048
-
 static void set(json_t *object, const char *name, json_t *value)
 {
     if (json_object_set_new(object, name, value) < 0)
         abort();
 }
 
+static json_t *resources(const struct product *product)
+{
+    json_t *object = json_object();
+
+    set(object, "rss_bytes", json_integer((json_int_t)product->usage.rss_bytes));
+    set(object, "cpu_ms", json_integer((json_int_t)product->usage.cpu_ms));
+    set(object, "seconds", json_integer((json_int_t)product->soak_seconds));
+    return object;
+}
+
+/* The lines of `text` as they may stand in a body; what does not fit is left out at the end. */
+static void add_log(char *ret, size_t size, const char *text)
+{
+    size_t used = 0;
+
+    ret[0] = '\0';
+    while (*text && used + 8 < size) {
+        size_t len = strcspn(text, "\n");
+
+        used += text_escape(ret + used, size - used - 2, text, len);
+        text += len;
+        if (*text == '\n') {
+            ret[used++] = '\n';
+            ret[used] = '\0';
+            text++;
+        }
+    }
+}
+
 static json_t *report_body(struct product *product, const char *outcome, const char *text)
 {
     const struct journal *journal = &product->journal;
-    char running[65], shown[LOG_KEPT];
+    char running[65], shown[CHECK_TAIL + 1];
     json_t *body = json_object();
     json_t *changes = changes_list(product->agent, product);
 
@@ -41,8 +68,10 @@ static json_t *report_body(struct product *product, const char *outcome, const c
     if (json_array_size(changes) > 0)
         set(body, "changes", json_incref(changes));
     json_decref(changes);
+    if (product->usage.rss_bytes > 0)
+        set(body, "resources", resources(product));
     if (text && *text) {
-        (void)text_escape(shown, sizeof(shown), text, strlen(text));
+        add_log(shown, sizeof(shown), text);
         set(body, "log", json_string(shown));
     }
     return body;

@@ -26,8 +26,9 @@ void revert_begin(struct product *product, const struct verdict *verdict)
     journal->signal = verdict->signal > 0 ? verdict->signal : 0;
     product->revert_tries = 0;
     product->untouched = verdict->untouched;
-    (void)snprintf(product->verdict_text, sizeof(product->verdict_text), "%s",
-                   verdict->text ? verdict->text : "");
+    (void)snprintf(product->verdict_text, sizeof(product->verdict_text), "%s%s%s",
+                   verdict->text ? verdict->text : "", verdict->tail && *verdict->tail ? "\n" : "",
+                   verdict->tail ? verdict->tail : "");
     log_warning("trial-reverts", "%s: release %.12s… (%s): %s%s%s", product->config->name,
                 journal->release, trial_arm_name(journal->arm), verdict->reason,
                 verdict->text ? ": " : "", verdict->text ? verdict->text : "");

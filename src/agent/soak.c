@@ -30,7 +30,8 @@ static void fail(struct product *product, const char *reason, const struct probe
                               .probe = view ? view->probe : NULL,
                               .exit_status = view ? view->exit_status : -1,
                               .signal = view ? view->signal : 0,
-                              .text = text};
+                              .text = text,
+                              .tail = view ? view->tail : NULL};
 
     revert_begin(product, &verdict);
 }
@@ -142,6 +143,8 @@ static int look(struct product *product, struct soak *soak)
         return 0;
     if (soak->prober)
         prober_look(soak->prober, &view);
+    product->usage = view.usage;
+    product->soak_seconds = (double)journal->soaked_ms / 1000;
     if (view.failed) {
         fail(product, view.signal ? "signal" : "probe", &view, view.text);
         return 0;

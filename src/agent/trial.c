@@ -35,7 +35,8 @@ static void revert_failed(struct product *product, const char *reason,
                               .reason = reason,
                               .exit_status = result ? result->exit_status : -1,
                               .signal = result ? result->signal : 0,
-                              .text = text};
+                              .text = text,
+                              .tail = result ? result->tail : NULL};
 
     revert_begin(product, &verdict);
 }
@@ -152,6 +153,7 @@ static int reported_walk(struct product *product)
                             product->confirm_within < product->agent->config.confirm_within
                         ? product->confirm_within
                         : product->agent->config.confirm_within;
+    double left = within - (boottime() - (double)journal->clock / 1000);
     char answer[16];
 
     if (product_answer(product, journal->permit, journal->outcome, answer)) {
@@ -170,14 +172,14 @@ static int reported_walk(struct product *product)
     }
     if (agent_stopping(product->agent))
         return -ECANCELED;
-    if (boottime() - (double)journal->clock / 1000 > within) {
+    if (left <= 0) {
         struct verdict verdict = {
             .outcome = "reverted", .reason = "unconfirmed", .exit_status = -1};
 
         revert_begin(product, &verdict);
         return 0;
     }
-    product_wait(product, 30);
+    product_wait(product, left < 30 ? left : 30);
     return 0;
 }
 

@@ -27,6 +27,7 @@ struct verdict {
     const char *probe; /* NULL: none */
     int exit_status, signal;
     const char *text; /* for people; NULL: none */
+    const char *tail; /* what the product's commands printed; NULL: nothing */
     bool untouched;   /* the adapter never ran: nothing to undo but the links */
 };
 void revert_begin(struct product *product, const struct verdict *verdict);
