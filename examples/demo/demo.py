@@ -64,9 +64,10 @@ class World:
         """Builds and signs a release of a content; returns its name."""
         base = self.waf_content if kind == 'waf' else self.sensor_content
         manifests = self.kinds / 'waf' if kind == 'waf' else self.sensor_content
+        payload = base / content if kind == 'waf' else base / content / 'payload'
         directory = directory or self.folder / f'releases/{kind}-{content}'
         name = (plane or self.plane).build(manifests / f'manifest-{manifest or content}.yaml',
-                                           base / content / 'payload', directory)
+                                           payload, directory)
         self.names[directory] = name
         return name
 

@@ -36,7 +36,7 @@ class Waf(Device):
             'provides': {'modsecurity': '3.0.9'},
             'vars': {'port': str(self.port), 'run_dir': str(self.run),
                      'waf_ctl': str(kinds / 'waf/waf-ctl')},
-            'adopt': {'content': str(content / 'u1/payload'),
+            'adopt': {'content': str(content / 'u1'),
                       'manifest': str(kinds / 'waf/manifest-u1.yaml')}}}
         # A third of the strata would do for a real fleet; here all firewalls are alike.
         alike = {**attributes(number, '3.0.9'), 'kernel': KERNELS[0]}

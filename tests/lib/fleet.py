@@ -330,7 +330,7 @@ class Device:
         return dict(line.split(' ', 1) for line in lines[1:] if ' ' in line)
 
     def state(self, product):
-        return self.journal(product).get('state')
+        return self.journal(product).get('state', 'idle')
 
     def status(self):
         """The agent's own status file, or {}."""
