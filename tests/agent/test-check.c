@@ -155,8 +155,9 @@ static void a_socket_that_connects_to_itself_is_no_service(void **state)
     char port[8];
     struct check check = {.kind = CHECK_TCP, .timeout = 1, .port = port};
 
-    /* Sooner or later the kernel gives the probe the very port that it asks for. */
-    (void)snprintf(port, sizeof(port), "%u", closed_port());
+    /* Sooner or later the kernel gives the probe the very port that it asks for: connect is given
+     * even ones. */
+    (void)snprintf(port, sizeof(port), "%u", (closed_port() + 1U) & ~1U);
     for (int i = 0; i < 30000; i++)
         assert_false(run_check(&check, NULL, 0, NULL, -1).passed);
 }
