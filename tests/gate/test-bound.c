@@ -24,7 +24,7 @@ static void bounds_match_their_reference_values(void **state)
 static long double excess(uint64_t n, uint64_t k, double alpha, long double p)
 {
     long double a = (long double)k + 0.5L, b = (long double)(n - k) + 0.5L;
-    long double sum = lgammal(a) + lgammal(b) - lgammal(a + b) - logl(M_PIl) + logl(alpha);
+    long double sum = lgammal(a) + lgammal(b) - lgammal(a + b) - logl(acosl(-1)) + logl(alpha);
     if (k > 0)
         sum -= (long double)k * logl(p);
     if (n > k)
