@@ -1,0 +1,99 @@
+/* How many signed bodies libsodium verifies, each by another key, as JSON:
+ * limit-ed25519 BYTES THREADS SECONDS */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/parse.h"
+#include "base/random.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdio.h>
+
+#define BODIES 1024
+#define THREADS_MAX 64
+
+struct body {
+    uint8_t key[crypto_sign_PUBLICKEYBYTES], signature[crypto_sign_BYTES];
+    uint8_t *text;
+};
+
+struct worker {
+    pthread_t thread;
+    const struct body *bodies;
+    size_t bytes;
+    double end;
+    uint64_t verified, refused;
+};
+
+static void *verify(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (size_t i = 0; clock_now(CLOCK_MONOTONIC) < worker->end; i = (i + 1) % BODIES) {
+        const struct body *body = &worker->bodies[i];
+
+        if (crypto_sign_verify_detached(body->signature, body->text, worker->bytes, body->key) == 0)
+            worker->verified++;
+        else
+            worker->refused++;
+    }
+    return NULL;
+}
+
+static struct body *make_bodies(size_t bytes)
+{
+    struct body *bodies = xcalloc(BODIES, sizeof *bodies);
+
+    for (size_t i = 0; i < BODIES; i++) {
+        uint8_t secret[crypto_sign_SECRETKEYBYTES];
+
+        bodies[i].text = xmalloc(bytes);
+        random_bytes(bodies[i].text, bytes);
+        crypto_sign_keypair(bodies[i].key, secret);
+        crypto_sign_detached(bodies[i].signature, NULL, bodies[i].text, bytes, secret);
+    }
+    return bodies;
+}
+
+int main(int argc, char **argv)
+{
+    struct worker workers[THREADS_MAX];
+    uint64_t bytes, threads, verified = 0, refused = 0;
+    struct body *bodies;
+    struct error error;
+    double seconds, start;
+
+    if (argc != 4 || parse_u64(argv[1], 1, 1 << 20, &bytes, &error) < 0 ||
+        parse_u64(argv[2], 1, THREADS_MAX, &threads, &error) < 0 ||
+        parse_double(argv[3], 0.1, 60, &seconds, &error) < 0) {
+        fprintf(stderr, "usage: limit-ed25519 BYTES THREADS SECONDS\n");
+        return 2;
+    }
+    if (sodium_init() < 0)
+        return 1;
+    bodies = make_bodies((size_t)bytes);
+    start = clock_now(CLOCK_MONOTONIC);
+    for (size_t i = 0; i < threads; i++) {
+        workers[i] =
+            (struct worker){.bodies = bodies, .bytes = (size_t)bytes, .end = start + seconds};
+        if (pthread_create(&workers[i].thread, NULL, verify, &workers[i]) != 0)
+            return 1;
+    }
+    for (size_t i = 0; i < threads; i++) {
+        pthread_join(workers[i].thread, NULL);
+        verified += workers[i].verified;
+        refused += workers[i].refused;
+    }
+    seconds = clock_now(CLOCK_MONOTONIC) - start;
+    for (size_t i = 0; i < BODIES; i++)
+        free(bodies[i].text);
+    free(bodies);
+    if (refused > 0) {
+        fprintf(stderr, "limit-ed25519: %" PRIu64 " good signatures were refused\n", refused);
+        return 1;
+    }
+    printf("{\"verifications\":%" PRIu64 ",\"seconds\":%.4f,\"per_second\":%.0f}\n", verified,
+           seconds, (double)verified / seconds);
+    return 0;
+}
