@@ -8,9 +8,10 @@
 struct http_exchange *exchange_new(struct connection *connection, const char *target)
 {
     size_t len = strlen(target);
-    struct http_exchange *exchange = xmalloc(sizeof(*exchange) + len + 2);
+    struct http_exchange *exchange = xmalloc(sizeof(*exchange) + request_target_size(target, len));
+    struct error error;
 
-    /* The pairs of target and head need no zeroes: this is the path of every plan poll. */
+    /* Field by field: this is the path of every plan poll, and most of it is room for later. */
     atomic_init(&exchange->refs, 1);
     pthread_mutex_init(&exchange->lock, NULL);
     exchange->server = connection->server;
@@ -24,9 +25,9 @@ struct http_exchange *exchange_new(struct connection *connection, const char *ta
     exchange->stream = NULL;
     exchange->raw_target = target;
     exchange->raw_target_len = len;
-    exchange->head.storage = NULL;
+    exchange->head.headers = NULL;
     exchange->head.count = 0;
-    exchange->refusal = 0;
+    exchange->bad_target = NULL;
     exchange->body = (struct buf)BUF_INIT;
     exchange->discarded = 0;
     exchange->method[0] = '\0';
@@ -36,9 +37,8 @@ struct http_exchange *exchange_new(struct connection *connection, const char *ta
     exchange->pointer = exchange->gone_user = NULL;
     exchange->gone = NULL;
     exchange->wait = (struct wait){.fd = -1};
-    if (request_target_parse(target, len, exchange->storage, &exchange->target, &exchange->error) <
-        0)
-        exchange->refusal = 400;
+    if (request_target_parse(target, len, exchange->storage, &exchange->target, &error) < 0)
+        exchange->bad_target = xstrdup(error.text);
     return exchange;
 }
 
@@ -71,6 +71,7 @@ void exchange_unref(struct http_exchange *exchange)
     exchange_drop_response(exchange);
     exchange_drop_headers(exchange);
     request_head_free(&exchange->head);
+    free(exchange->bad_target);
     buf_free(&exchange->body);
     pthread_mutex_destroy(&exchange->lock);
     server_unref(exchange->server);

@@ -61,8 +61,7 @@ struct http_exchange {
     size_t raw_target_len;
     struct request_target target;
     struct request_head head;
-    unsigned refusal; /* status that the target deserves, 0: none */
-    struct error error;
+    char *bad_target; /* what is wrong with it, or NULL */
     struct buf body;
     size_t discarded;
     char method[16];
@@ -74,7 +73,7 @@ struct http_exchange {
     void (*gone)(void *user, struct http_exchange *exchange);
     void *gone_user;
     struct wait wait;
-    char storage[]; /* of the target */
+    _Alignas(void *) char storage[]; /* of the target */
 };
 
 struct reply_header {

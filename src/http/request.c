@@ -71,6 +71,22 @@ static bool has_dot_segment(const char *path)
     return false;
 }
 
+static size_t count_parameters(const char *text, size_t len)
+{
+    const char *end = text + len;
+    const char *at = memchr(text, '?', len);
+    size_t count = 0;
+
+    for (; at && count < REQUEST_MAX_QUERY; at = memchr(at + 1, '&', (size_t)(end - at - 1)))
+        count++;
+    return count;
+}
+
+size_t request_target_size(const char *text, size_t len)
+{
+    return count_parameters(text, len) * sizeof(struct request_pair) + len + 2;
+}
+
 static int parse_query(const char *text, size_t len, char *storage, struct request_target *ret,
                        struct error *error)
 {
@@ -112,15 +128,18 @@ static int parse_query(const char *text, size_t len, char *storage, struct reque
     return 0;
 }
 
-int request_target_parse(const char *text, size_t len, char *storage, struct request_target *ret,
+int request_target_parse(const char *text, size_t len, void *storage, struct request_target *ret,
                          struct error *error)
 {
     const char *question, *end;
+    char *decoded;
     size_t used;
     int r;
 
     ret->path = "/";
+    ret->query = storage;
     ret->query_count = 0;
+    decoded = (char *)(ret->query + count_parameters(text, len));
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] <= 0x20 || (unsigned char)text[i] >= 0x7f || text[i] == '#')
             return error_set(error, -EINVAL,
@@ -144,23 +163,27 @@ int request_target_parse(const char *text, size_t len, char *storage, struct req
         return error_set(error, -EINVAL, "the request target does not start with '/'");
     end = text + len;
     question = memchr(text, '?', len);
-    r = percent_decode(text, (size_t)((question ? question : end) - text), false, storage, &used,
+    r = percent_decode(text, (size_t)((question ? question : end) - text), false, decoded, &used,
                        error);
     if (r < 0)
         return r;
-    if (has_dot_segment(storage))
+    if (has_dot_segment(decoded))
         return error_set(error, -EINVAL,
                          "the path \"%s\" has a \".\" or \"..\" segment; name the resource itself",
-                         storage);
-    ret->path = storage;
+                         decoded);
+    ret->path = decoded;
     if (!question)
         return 0;
-    return parse_query(question + 1, (size_t)(end - question - 1), storage + used + 1, ret, error);
+    return parse_query(question + 1, (size_t)(end - question - 1), decoded + used + 1, ret, error);
 }
 
-void request_head_init(struct request_head *head, size_t bytes)
+void request_head_init(struct request_head *head, size_t count, size_t bytes)
 {
-    head->storage = xmalloc(bytes);
+    if (count > REQUEST_MAX_HEADERS)
+        count = REQUEST_MAX_HEADERS;
+    head->headers = xmalloc(count * sizeof(*head->headers) + bytes);
+    head->text = (char *)(head->headers + count);
+    head->max = count;
     head->size = bytes;
     head->used = 0;
     head->count = 0;
@@ -170,8 +193,8 @@ void request_head_init(struct request_head *head, size_t bytes)
 
 void request_head_free(struct request_head *head)
 {
-    free(head->storage);
-    head->storage = NULL;
+    free(head->headers);
+    head->headers = NULL;
 }
 
 /* RFC 9110 §5.6.2 */
@@ -196,7 +219,7 @@ static bool must_be_single(const char *name)
 
 static char *store(struct request_head *head, const char *text, size_t len)
 {
-    char *copy = head->storage + head->used;
+    char *copy = head->text + head->used;
 
     memcpy(copy, text, len);
     copy[len] = '\0';
@@ -273,7 +296,7 @@ unsigned request_head_add(struct request_head *head, const char *name, size_t na
                 (int)(name_len > 100 ? 100 : name_len), name, (unsigned)(unsigned char)value[i]);
             return 400;
         }
-    if (head->count == REQUEST_MAX_HEADERS || head->size - head->used < name_len + value_len + 2) {
+    if (head->count == head->max || head->size - head->used < name_len + value_len + 2) {
         (void)error_set(error, -EINVAL, "the request has more than %d header fields",
                         REQUEST_MAX_HEADERS);
         return 431;

@@ -17,29 +17,31 @@ struct request_pair {
 
 struct request_target {
     const char *path; /* decoded, UTF-8, starts with '/' */
-    struct request_pair query[REQUEST_MAX_QUERY];
+    struct request_pair *query;
     size_t query_count;
 };
 
-/* Splits and decodes a request target (RFC 9112 §3.2.1, §3.2.2) into `storage`, which must have
- * len + 2 bytes and lives as long as `ret`. -EINVAL: bad percent-encoding, control bytes, invalid
+/* Bytes of storage that request_target_parse needs. */
+size_t request_target_size(const char *text, size_t len);
+/* Splits and decodes a request target (RFC 9112 §3.2.1, §3.2.2) into `storage`, which is aligned
+ * for pointers and lives as long as `ret`. -EINVAL: bad percent-encoding, control bytes, invalid
  * UTF-8, "%2f", dot segments, more than REQUEST_MAX_QUERY parameters or one of them twice. */
-int request_target_parse(const char *text, size_t len, char *storage, struct request_target *ret,
+int request_target_parse(const char *text, size_t len, void *storage, struct request_target *ret,
                          struct error *error);
 
 /* Header fields as they arrive. */
 struct request_head {
-    struct request_pair headers[REQUEST_MAX_HEADERS]; /* values without white space around them */
-    size_t count;
-    char *storage; /* owned */
+    struct request_pair *headers; /* owned; values without white space around them */
+    size_t count, max;
+    char *text; /* behind the pairs */
     size_t used, size;
     bool has_length, chunked, expects;
     bool has_host;
     uint64_t length;
 };
 
-/* Makes room for `bytes` of header block. */
-void request_head_init(struct request_head *head, size_t bytes);
+/* Makes room for `count` fields in `bytes` of header block. */
+void request_head_init(struct request_head *head, size_t count, size_t bytes);
 void request_head_free(struct request_head *head);
 /* Takes over one field; 0 or the HTTP status to refuse the request with. */
 unsigned request_head_add(struct request_head *head, const char *name, size_t name_len,

@@ -136,6 +136,7 @@ struct walk {
     struct http_exchange *exchange;
     const char *next; /* where the next field has to start */
     unsigned status;
+    struct error *error;
 };
 
 static enum MHD_Result on_header(void *user, enum MHD_ValueKind kind, const char *name,
@@ -153,7 +154,7 @@ static enum MHD_Result on_header(void *user, enum MHD_ValueKind kind, const char
         plain = plain && value[value_len] == '\0' && value[value_len + 1] == '\0';
     }
     if (!plain && exchange->server->known_parser) {
-        (void)error_set(&exchange->error, -EINVAL,
+        (void)error_set(walk->error, -EINVAL,
                         "near the header \"%.*s\" there is a line that does not end in CRLF, a "
                         "folded line or a NUL byte",
                         (int)(name_len > 100 ? 100 : name_len), name ? name : "");
@@ -161,23 +162,24 @@ static enum MHD_Result on_header(void *user, enum MHD_ValueKind kind, const char
         return MHD_NO;
     }
     walk->next = value + value_len + 2;
-    walk->status =
-        request_head_add(&exchange->head, name, name_len, value, value_len, &exchange->error);
+    walk->status = request_head_add(&exchange->head, name, name_len, value, value_len, walk->error);
     return walk->status ? MHD_NO : MHD_YES;
 }
 
 /* 0 or the status to refuse with. */
 static unsigned read_head(struct http_exchange *exchange, struct MHD_Connection *mhd,
-                          const char *method, const char *version)
+                          const char *method, const char *version, struct error *error)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     size_t header_size = info ? info->header_size : 0;
     size_t method_len = strlen(method);
-    struct walk walk = {.exchange = exchange, .next = version + strlen(version) + 2};
+    struct walk walk = {
+        .exchange = exchange, .next = version + strlen(version) + 2, .error = error};
+    int count = MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, NULL, NULL);
     bool plain;
 
-    request_head_init(&exchange->head, header_size + 16);
+    request_head_init(&exchange->head, count > 0 ? (size_t)count : 0, header_size + 16);
     plain = method + method_len + 1 == exchange->raw_target &&
             exchange->raw_target + exchange->raw_target_len + 1 == version && version[8] == '\0' &&
             version[9] == '\0';
@@ -185,39 +187,41 @@ static unsigned read_head(struct http_exchange *exchange, struct MHD_Connection 
     if (walk.status)
         return walk.status;
     if ((!plain || walk.next + 2 != method + header_size) && exchange->server->known_parser) {
-        (void)error_set(&exchange->error, -EINVAL,
+        (void)error_set(error, -EINVAL,
                         "the request line or the end of the header has surplus spaces, a line "
                         "that does not end in CRLF or a NUL byte");
         return 400;
     }
     if (method_len == 0 || method_len >= sizeof(exchange->method) ||
         strspn(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != method_len) {
-        (void)error_set(&exchange->error, -EINVAL,
+        (void)error_set(error, -EINVAL,
                         "the method is \"%.32s\": expected upper-case letters, at most %zu", method,
                         sizeof(exchange->method) - 1);
         return 400;
     }
     memcpy(exchange->method, method, method_len + 1);
     if (header_size > exchange->server->limits.header) {
-        (void)error_set(&exchange->error, -EINVAL,
+        (void)error_set(error, -EINVAL,
                         "the request line and header fields have %zu bytes: at most %zu are taken",
                         header_size, exchange->server->limits.header);
         return 431;
     }
-    if (exchange->refusal)
-        return exchange->refusal;
-    return request_head_check(&exchange->head, strcmp(version, "HTTP/1.0") != 0, &exchange->error);
+    if (exchange->bad_target) {
+        (void)error_set(error, -EINVAL, "%s", exchange->bad_target);
+        return 400;
+    }
+    return request_head_check(&exchange->head, strcmp(version, "HTTP/1.0") != 0, error);
 }
 
-static unsigned body_too_large(struct http_exchange *exchange)
+static unsigned body_too_large(const struct http_exchange *exchange, struct error *error)
 {
     const struct request_head *head = &exchange->head;
 
     if (head->has_length)
-        (void)error_set(&exchange->error, -EFBIG, "the body has %llu bytes: at most %zu are taken",
+        (void)error_set(error, -EFBIG, "the body has %llu bytes: at most %zu are taken",
                         (unsigned long long)head->length, exchange->server->limits.body);
     else
-        (void)error_set(&exchange->error, -EFBIG,
+        (void)error_set(error, -EFBIG,
                         "the body has more than the %zu bytes that are "
                         "taken at most",
                         exchange->server->limits.body);
@@ -227,12 +231,13 @@ static unsigned body_too_large(struct http_exchange *exchange)
 static enum MHD_Result head_received(struct http_exchange *exchange, struct MHD_Connection *mhd,
                                      const char *method, const char *version)
 {
-    unsigned status = read_head(exchange, mhd, method, version);
+    struct error error;
+    unsigned status = read_head(exchange, mhd, method, version, &error);
 
     if (!status && exchange->head.length > exchange->server->limits.body)
-        status = body_too_large(exchange);
+        status = body_too_large(exchange, &error);
     if (status)
-        return exchange_refuse(exchange, mhd, status, exchange->error.text);
+        return exchange_refuse(exchange, mhd, status, error.text);
     /* Chunks are parsed laxly, too: whatever follows such a body is not taken for a request. This
      * is the one way to close behind a reply that others share. */
     if (exchange->head.chunked || atomic_load(&exchange->server->stopping))
@@ -245,8 +250,10 @@ static enum MHD_Result body_received(struct http_exchange *exchange, struct MHD_
                                      const char *data, size_t len)
 {
     if (len > exchange->server->limits.body - exchange->body.len) {
-        exchange->discarded = len;
-        return exchange_refuse(exchange, mhd, body_too_large(exchange), exchange->error.text);
+        struct error error;
+        unsigned status = body_too_large(exchange, &error);
+
+        return exchange_refuse(exchange, mhd, status, error.text);
     }
     buf_add(&exchange->body, data, len);
     return MHD_YES;
@@ -439,6 +446,11 @@ static struct http_server *server_new(const struct http_limits *limits, http_han
     atomic_init(&server->refs, 1);
     server->limits = limits ? *limits : http_limits_default;
     server->known_parser = strcmp(MHD_get_version(), "0.9.75") == 0;
+    if (!server->known_parser)
+        log_warning("http-other-parser",
+                    "libmicrohttpd is %s: line ends are only checked as strictly as it does itself "
+                    "(0.9.75 was expected)",
+                    MHD_get_version());
     server->handler = handler;
     server->user = user;
     server->connections.next = server->connections.prev = &server->connections;

@@ -1,6 +1,10 @@
 /* HTTP/1.1 server on libmicrohttpd: TLS 1.3 or, on loopback only, plain. Replies may come later and
  * from another thread. Must never hand a handler a request that is larger than the limits, or whose
- * headers two parsers could read differently (notes/dependencies.md, libmicrohttpd 4). */
+ * headers two parsers could read differently: several Content-Length, Content-Length beside
+ * Transfer-Encoding, several Host, bad names, bare LF, folded lines, NUL, surplus spaces and
+ * ambiguous paths get a 400, and the connection closes. What libmicrohttpd itself refuses (no HTTP
+ * version, no colon in a field, a Content-Length or chunk size that is no number, more than 8 KiB
+ * beyond the header limit) gets its own reply, which is HTML and closes, too. */
 #pragma once
 
 #include "base/buf.h"
@@ -65,7 +69,9 @@ struct http_blob *http_blob_new(const void *data, size_t len, const char *conten
 struct http_blob *http_blob_ref(struct http_blob *blob);
 void http_blob_unref(struct http_blob *blob);
 
-/* 200 with the blob, or 304 when If-None-Match names its ETag. */
+/* The cheapest reply: nothing is copied, counted references keep the bytes. 200 with the blob, or
+ * 304 (with the Content-Length that the 200 has, RFC 9110 §8.6) when If-None-Match names its ETag.
+ */
 void http_reply_blob(struct http_exchange *exchange, struct http_blob *blob);
 void http_reply(struct http_exchange *exchange, unsigned status, const char *content_type,
                 const void *body, size_t len);

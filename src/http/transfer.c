@@ -266,6 +266,7 @@ static int result(struct transfer *transfer, CURLcode code, struct error *error)
 static int run_multi(struct line *line, int cancel_fd, CURLcode *ret)
 {
     for (;;) {
+        const int longest = 30000; /* ms; libcurl's own timers end the wait before */
         struct curl_waitfd cancel = {.fd = cancel_fd, .events = CURL_WAIT_POLLIN};
         CURLMsg *message;
         int running, left;
@@ -277,7 +278,8 @@ static int run_multi(struct line *line, int cancel_fd, CURLcode *ret)
                 *ret = message->data.result;
                 return 0;
             }
-        if (curl_multi_poll(line->multi, &cancel, cancel_fd >= 0 ? 1 : 0, 1000, NULL) != CURLM_OK)
+        if (curl_multi_poll(line->multi, &cancel, cancel_fd >= 0 ? 1 : 0, longest, NULL) !=
+            CURLM_OK)
             return -EIO;
         if (cancel_fd >= 0 && cancel.revents)
             return -ECANCELED;

@@ -9,7 +9,7 @@
 
 static void fuzz_target(const char *text, size_t len)
 {
-    _cleanup_free_ char *storage = xmalloc(len + 2);
+    _cleanup_free_ char *storage = xmalloc(request_target_size(text, len));
     struct request_target target;
     struct error error = ERROR_INIT;
 
@@ -30,7 +30,7 @@ static void fuzz_head(const char *text, size_t len)
     struct error error = ERROR_INIT;
     unsigned status = 0;
 
-    request_head_init(&head, len + 2);
+    request_head_init(&head, REQUEST_MAX_HEADERS, len + 2);
     for (const char *end = text + len; text < end && !status;) {
         const char *newline = memchr(text, '\n', (size_t)(end - text));
         const char *stop = newline ? newline : end;

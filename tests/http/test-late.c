@@ -1,6 +1,7 @@
 /* Replies that come later, peers that leave, senders that dawdle, and stopping meanwhile. */
 #include "site.h"
 
+#include "../scratch.h"
 #include "base/clock.h"
 #include "base/random.h"
 
@@ -194,6 +195,32 @@ static void a_slow_sender_is_closed_whatever_it_sends_slowly(void **state)
     site_stop(site);
 }
 
+static void a_reader_that_takes_nothing_is_closed(void **state)
+{
+    const size_t size = 30 << 20;
+    struct http_limits limits = http_limits_default;
+    struct site *site;
+    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *data = xcalloc(1, size);
+    size_t taken = 0;
+    char chunk[65536];
+    ssize_t got;
+    int fd;
+
+    limits.request_time = limits.idle_time = 1;
+    site = site_start(false, &limits);
+    path = path_join(site->dir, "file");
+    scratch_write(path, data, size, 0600);
+    fd = dial(site->port);
+    put_text(fd, "GET /file HTTP/1.1\r\nHost: x\r\n\r\n");
+    clock_sleep(4);
+    while ((got = recv(fd, chunk, sizeof(chunk), 0)) > 0)
+        taken += (size_t)got;
+    assert_true(taken < size);
+    (void)close(fd);
+    site_stop(site);
+}
+
 static void an_idle_connection_is_closed(void **state)
 {
     struct http_limits limits = http_limits_default;
@@ -307,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_leaves_while_it_waits_is_noticed),
         cmocka_unit_test(a_peer_that_waits_patiently_is_kept),
         cmocka_unit_test(a_slow_sender_is_closed_whatever_it_sends_slowly),
+        cmocka_unit_test(a_reader_that_takes_nothing_is_closed),
         cmocka_unit_test(an_idle_connection_is_closed),
         cmocka_unit_test(stopping_waits_for_replies_and_no_longer_than_its_grace),
         cmocka_unit_test(a_stopping_server_takes_nobody_new),

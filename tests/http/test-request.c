@@ -5,7 +5,7 @@
 #include <errno.h>
 
 static struct error error;
-static char storage[4096];
+static _Alignas(void *) char storage[4096];
 static struct request_target target;
 
 static int parse(const char *text)
@@ -70,7 +70,7 @@ static void header_fields_are_kept_without_white_space_around_them(void **state)
 {
     struct request_head head;
 
-    request_head_init(&head, 1000);
+    request_head_init(&head, 8, 1000);
     assert_int_equal(add(&head, "Host", "x"), 0);
     assert_int_equal(add(&head, "Accept", " \t a, b \t"), 0);
     assert_int_equal(add(&head, "Content-Length", "0012"), 0);
@@ -110,7 +110,7 @@ static void fields_that_two_parsers_could_read_differently_are_refused(void **st
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct request_head head;
 
-        request_head_init(&head, 1000);
+        request_head_init(&head, 8, 1000);
         if (add(&head, bad[i].name, bad[i].value) != bad[i].status)
             fail_msg("\"%s: %s\" was not refused as it should be", bad[i].name, bad[i].value);
         request_head_free(&head);
@@ -126,7 +126,7 @@ static void fields_that_must_be_single_are_refused_twice(void **state)
         const char *value = i == 1 ? "5" : i == 2 ? "chunked" : "x";
         struct request_head head;
 
-        request_head_init(&head, 1000);
+        request_head_init(&head, 8, 1000);
         assert_int_equal(add(&head, names[i], value), 0);
         assert_int_equal(add(&head, names[i], value), 400);
         request_head_free(&head);
@@ -137,7 +137,7 @@ static void length_and_transfer_encoding_together_are_refused(void **state)
 {
     struct request_head head;
 
-    request_head_init(&head, 1000);
+    request_head_init(&head, 8, 1000);
     assert_int_equal(add(&head, "Host", "x"), 0);
     assert_int_equal(add(&head, "Transfer-Encoding", "chunked"), 0);
     assert_int_equal(request_head_check(&head, true, &error), 0);

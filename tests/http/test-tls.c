@@ -282,20 +282,104 @@ static void half_a_client_hello_costs_no_processor_and_ends(void **state)
     site_stop(site);
 }
 
+struct asker {
+    struct http_client *client;
+    struct error error;
+    struct http_answer answer;
+    const char *path;
+    int result;
+};
+
+static void *ask_path(void *user)
+{
+    struct asker *asker = user;
+
+    asker->result =
+        http_get(asker->client, asker->path, NULL, 1 << 20, 0, -1, &asker->answer, &asker->error);
+    return NULL;
+}
+
+static void late_replies_go_through_tls(void **state)
+{
+    enum { ASKERS = 16, ROUNDS = 10 };
+    struct site *site = site_start(true, NULL);
+    struct http_client *client = site_client(site, true);
+    struct asker askers[ASKERS];
+    pthread_t threads[ASKERS];
+
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < ASKERS; i++) {
+            askers[i] = (struct asker){.client = client, .path = "/hold"};
+            assert_int_equal(pthread_create(&threads[i], NULL, ask_path, &askers[i]), 0);
+        }
+        site_wait_held(site, ASKERS);
+        for (int i = 0; i < ASKERS; i++)
+            http_reply(site_take(site), 200, "text/plain", "later", 5);
+        for (int i = 0; i < ASKERS; i++) {
+            (void)pthread_join(threads[i], NULL);
+            assert_int_equal(askers[i].result, 0);
+            assert_string_equal(askers[i].answer.body.data, "later");
+            http_answer_free(&askers[i].answer);
+        }
+    }
+    http_client_free(client);
+    site_stop(site);
+}
+
+static void events_go_through_tls(void **state)
+{
+    struct site *site = site_start(true, NULL);
+    struct http_client *client = site_client(site, true);
+    struct asker asker = {.client = client, .path = "/stream"};
+    struct http_stream *stream;
+    pthread_t thread;
+    size_t count = 0;
+
+    assert_int_equal(pthread_create(&thread, NULL, ask_path, &asker), 0);
+    stream = site_wait_stream(site);
+    for (int i = 0; i < 2000; i++) {
+        assert_true(http_stream_send(stream, "n", "some event"));
+        if (i % 100 == 0)
+            clock_sleep(0.005);
+    }
+    http_stream_end(stream);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(asker.result, 0);
+    for (const char *p = asker.answer.body.data; (p = strstr(p, "event: n")); p++)
+        count++;
+    assert_int_equal(count, 2000);
+    http_answer_free(&asker.answer);
+    http_client_free(client);
+    site_stop(site);
+}
+
 static void waiting_exchanges_and_idle_connections_cost_no_processor(void **state)
 {
     struct site *site = site_start(true, NULL);
     struct http_client *clients[8];
+    struct asker askers[8];
+    pthread_t threads[8];
     struct error error = ERROR_INIT;
     double before;
 
     for (int i = 0; i < 8; i++) {
         clients[i] = site_client(site, true);
         assert_int_equal(hello(clients[i], &error), 0);
+        askers[i] = (struct asker){.client = clients[i], .path = "/hold"};
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_path, &askers[i]), 0);
+        assert_int_equal(hello(clients[i], &error), 0);
     }
+    site_wait_held(site, 8);
     before = cpu_seconds();
     clock_sleep(1);
     assert_true(cpu_seconds() - before < 0.1);
+    for (int i = 0; i < 8; i++)
+        http_reply(site_take(site), 200, "text/plain", "", 0);
+    for (int i = 0; i < 8; i++) {
+        (void)pthread_join(threads[i], NULL);
+        assert_int_equal(askers[i].result, 0);
+        http_answer_free(&askers[i].answer);
+    }
     for (int i = 0; i < 8; i++)
         http_client_free(clients[i]);
     site_stop(site);
@@ -376,6 +460,8 @@ int main(void)
         cmocka_unit_test(tls_1_2_is_refused_by_the_client),
         cmocka_unit_test(sessions_are_resumed),
         cmocka_unit_test(half_a_client_hello_costs_no_processor_and_ends),
+        cmocka_unit_test(late_replies_go_through_tls),
+        cmocka_unit_test(events_go_through_tls),
         cmocka_unit_test(waiting_exchanges_and_idle_connections_cost_no_processor),
         cmocka_unit_test(too_long_a_body_is_refused_over_tls_too),
         cmocka_unit_test(a_large_file_comes_whole_over_tls),
