@@ -9,6 +9,7 @@
 #include "agent/rejected.h"
 #include "agent/slot.h"
 #include "agent/stage.h"
+#include "agent/status.h"
 #include "agent/trial.h"
 #include "agent/watch.h"
 #include "base/buf.h"
@@ -71,6 +72,7 @@ static void poll_plan(struct product *product)
     product->shown_next =
         clock_ms(CLOCK_REALTIME) + (int64_t)((product->next_plan - mono()) * 1000);
     (void)pthread_mutex_unlock(&agent->lock);
+    status_write(agent);
     if (r == -ECANCELED)
         return;
     if (r < 0 || reply.status >= 500) {

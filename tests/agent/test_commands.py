@@ -22,7 +22,8 @@ def ask(device, *words, status=0):
 def running_device(world, **options):
     device = world.device(**options).start()
     wait_until('the first use', lambda: running(device), timeout=20)
-    settle(device, 'idle', 'confirmed')
+    wait_until('it shows what runs', lambda: device.status().get('products', [{}])[0].get(
+        'current') == device.current(PRODUCT) and device.status().get('enrolled'), timeout=20)
     return device
 
 
@@ -39,6 +40,7 @@ def status_shows_a_running_agent_and_a_trial(programs):
         expect(status['running'] and status['enrolled'], status)
         expect(status['products'][0]['current'] == device.current(PRODUCT), status)
         expect(status['products'][0]['version'] == '0', status)
+        wait_until('a poll', lambda: 'next_poll' in device.status()['products'][0], timeout=20)
         text = ask(device, 'status')
         for part in ('runs, process', 'of acme', PRODUCT, 'next poll'):
             expect(part in text, part, 'in', text)
@@ -92,8 +94,7 @@ def doctor_names_each_trouble_with_a_way_out(programs):
         (slot / 'payload/data').write_text('touched\n')
         (device.product_dir / 'sick').write_text('')
         (device.product_dir / 'running').write_text('f' * 64 + '\n')
-        journal = device.state_folder(PRODUCT) / 'journal'
-        journal.write_bytes(journal.read_bytes()[:-3])
+        (device.state_folder(PRODUCT) / 'journal').write_text('maeslant-journal 1\n')
         world.plane.kill()
         failed = lines_of(device, 'fail', 1)
         for part in ('device.key has mode 0644', 'not as it was staged', 'probe good',
@@ -152,6 +153,9 @@ def a_snooze_is_bounded_and_needs_a_reason(programs):
 def a_support_bundle_holds_no_secret(programs):
     with World(programs) as world:
         device = running_device(world)
+        release = world.release()
+        world.rollout(release)
+        wait_until('the update', lambda: device.current(PRODUCT) == release, timeout=30)
         device.kill()
         etc = device.root / 'etc/maeslant'
         config = json.loads((etc / 'agent.yaml').read_text())
