@@ -125,8 +125,9 @@ def part_b(world):
     note(line, view)
     line.harmed = view['failed']
     line.need(view['state'] == 'halted', f'the rollout is {view["state"]}, not halted')
-    signals = [failure.get('signal') for failure in view.get('failures', [])]
-    line.need(11 in signals, f'no sensor is reported as dead of signal 11 (reported: {signals})')
+    reasons = [failure.get('why') or '' for failure in view.get('failures', [])]
+    line.need(any('signal 11' in reason for reason in reasons),
+              f'no sensor is reported as dead of signal 11 (reported: {reasons})')
     need_bounded_harm(line)
     line.result = 'halted, everybody back by itself'
     return line
