@@ -127,6 +127,9 @@ class World:
             status = self.plane.stop() if kind is None else self._kill()
             if kind is None:
                 expect(status == 0, f'the control plane ended with {status} after SIGTERM')
+                log = (self.plane.folder / 'serve.log').read_text(errors='replace')
+                for word in ('runtime error:', 'Sanitizer', 'refold-mismatch', 'tick-refused'):
+                    expect(word not in log, log[max(0, log.find(word) - 500):][:3000])
         finally:
             if kind is not None:
                 log = self.plane.folder / 'serve.log'

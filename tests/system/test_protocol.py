@@ -210,6 +210,89 @@ def permits(world, release):
     return 1
 
 
+def waits(world):
+    release = world.release('waiting')
+    rollout = world.start(release, placebo='none')
+    world.admin.post(f'rollouts/{rollout}/pause', reason='lunch')
+    client = world.device(product='waiting')
+    nonce = secrets.token_hex(32)
+    first = client.post('begin', client.begin_body(release, nonce))
+    value = client.opened('permit', first)
+    expect(value['answer'] == 'wait' and value['reason'] == 'paused' and value['sentence'] and
+           value['retry_after_ms'] > 0 and int(first.headers['retry-after']) >= 1, value)
+    again = client.again()
+    expect((again.status, again.body) == (200, first.body), again)
+    world.admin.post(f'rollouts/{rollout}/resume', reason='fed')
+    expect(client.begin(release, nonce)['answer'] == 'permit')
+    check_fold(world, rollout)
+    ok('wait: signed, with a reason, a sentence and Retry-After; the same nonce may ask again')
+
+
+def outcomes(world):
+    release = world.release('outcomes')
+    clients = world.devices(24, product='outcomes')
+    rollout = world.start(release)
+    arms = {'release': [], 'placebo': []}
+    for client in clients:
+        permit = client.begin(release)
+        expect(permit['answer'] == 'permit' and permit['pair'] >= 1, permit)
+        arms[permit['arm']].append((client, permit))
+    expect(len(arms['release']) == len(arms['placebo']) == 12, arms)
+
+    def say(arm, outcome, expected, before=()):
+        client, permit = arms[arm].pop()
+        for earlier in before:
+            client.report(permit, earlier)
+        members = {'boot': secrets.token_hex(8)} if outcome == 'interrupted' else {}
+        answer = client.report(permit, outcome, **members)
+        expect(answer['answer'] == expected, arm, outcome, 'got', answer)
+        return client, permit
+
+    for outcome, expected in (('healthy', 'confirm'), ('failed', 'revert'), ('declined', 'revert'),
+                              ('reverted', 'revert'), ('interrupted', 'wait')):
+        say('release', outcome, expected)
+        say('placebo', outcome, 'confirm')
+    say('release', 'regressed', 'revert', ['healthy'])
+    client, permit = say('release', 'interrupted', 'wait')
+    expect(client.report(permit, 'healthy')['answer'] == 'confirm')
+    ok('every outcome gets the answer of the protocol\'s table, in both arms')
+    world.admin.post(f'rollouts/{rollout}/halt', reason='enough')
+    for outcome in ('healthy', 'interrupted', 'failed', 'reverted', 'declined'):
+        say('release', outcome, 'revert')
+    say('placebo', 'healthy', 'confirm')
+    expect(client.report(permit, 'healthy')['answer'] == 'revert')
+    ok('the same after a halt: revert, also for healthy and for what was confirmed; placebos stay')
+    check_fold(world, rollout)
+
+
+def many_at_once(world):
+    import concurrent.futures
+    release = world.release('crowd')
+    rollout = world.start(release, placebo='none')
+    client = world.device(product='crowd')
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        body = dump(client.begin_body(release))
+        answers = list(pool.map(lambda _: client.post_bytes('begin', body), range(48)))
+        expect({(answer.status, answer.body) for answer in answers} ==
+               {(200, answers[0].body)}, answers[:3])
+        permit = client.opened('permit', answers[0])
+        body = dump(client.report_body(permit['permit'], release, 'healthy'))
+        answers = list(pool.map(lambda _: client.post_bytes('report', body), range(48)))
+        expect({(answer.status, answer.body) for answer in answers} ==
+               {(200, answers[0].body)}, answers[:3])
+        ok('one body sent 48 times at once: one answer')
+        other = world.device(product='crowd')
+        bodies = [dump(other.begin_body(release)) for _ in range(24)]
+        answers = list(pool.map(lambda body: other.post_bytes('begin', body), bodies))
+        granted = [answer for answer in answers if answer.status == 200]
+        expect(len(granted) == 1 and {answer.code for answer in answers if answer.status != 200} <=
+               {'open-permit', 'seq-replayed'}, answers)
+        ok('24 begins of one device at once: one permit, the rest refused')
+    view = world.admin.rollout(rollout)
+    expect(view['permits'] == 2 and view['healthy'] == 1 and view['in_flight'] == 1, view)
+    check_fold(world, rollout)
+
+
 def late_reports(world):
     release = world.release('late')
     rollout = world.start(release, placebo='none', soak='50ms', deadline='300ms')
@@ -314,6 +397,19 @@ def broken_bodies(world, release):
     report['log'] = 'é' * 4096
     expect(client.post('report', report).status == 200)
     ok('a log of 8192 bytes is taken')
+
+    for sent_at in (0, int(time.time() * 1000) - 366 * 86400000, int(time.time() * 1000) +
+                    366 * 86400000):
+        expect(client.post('status', client.status_body(sent_at=sent_at)).status == 200)
+    ok('a device whose clock is a year off is served like any other')
+    body = dump(client.status_body())
+    chunked = (b'POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
+               b'Maeslant-Signature: ' + client.key.header('status', body).encode() +
+               b'\r\nTransfer-Encoding: chunked\r\n\r\n')
+    for part in (body[:7], body[7:]):
+        chunked += b'%x\r\n' % len(part) + part + b'\r\n'
+    expect(client.transport.raw(chunked + b'0\r\n\r\n').startswith(b'HTTP/1.1 200'))
+    ok('a body in chunks is taken')
 
     big = client.status_body(agent='x' * 66000)
     problem(client.post('status', big), 413, 'body-too-large')
@@ -523,6 +619,31 @@ def halts(world):
 
 # Administrators
 
+def stream(world):
+    transport = device_client.Transport(world.plane.url, world.admin.plane_ca)
+    with transport.socket() as connection:
+        connection.settimeout(5)
+        connection.sendall(b'GET /v1/admin/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ' +
+                           world.viewer.token.encode() + b'\r\n\r\n')
+        text = b''
+
+        def until(mark):
+            nonlocal text
+            while mark not in text:
+                part = connection.recv(65536)
+                expect(part, 'the stream ended:', text[-500:])
+                text += part
+
+        until(b'event: state')
+        expect(b'text/event-stream' in text, text[:500])
+        with measured() as span:
+            client = world.device('streamers')
+            text = b''
+            until(b'event: state')
+        expect(client and span[0] < 2, span)
+    ok('the stream sends the state at once and at a change')
+
+
 def administrators(world, release):
     for path in ('rollouts', 'devices', 'log', 'state', 'releases', 'stream'):
         problem(world.nobody.ask('GET', f'/v1/admin/{path}'), 401, 'token')
@@ -565,6 +686,9 @@ def administrators(world, release):
         problem(world.admin.ask('POST', '/v1/admin/rollouts', {'release': other, 'policy': policy}),
                 400, 'policy', word)
     ok('a rollout with an impossible policy: 400 policy names the key')
+    for verb in ('pause', 'halt', 'approve', 'hold'):
+        problem(world.admin.ask('POST', f'/v1/admin/rollouts/x/{verb}', {}), 400, 'member-missing',
+                'reason')
     problem(world.admin.ask('POST', '/v1/admin/rollouts', {'release': '6' * 64}), 404,
             'release-unknown', '6' * 64)
     problem(world.admin.ask('GET', '/v1/admin/rollouts/nobody'), 404, 'rollout-unknown', 'nobody')
@@ -587,21 +711,25 @@ def every_sentence_of_the_protocol_holds(programs):
         expect(not events(before, 'begin'), before)
         signatures(world, release)
         healthy = permits(world, release)
+        waits(world)
+        outcomes(world)
+        many_at_once(world)
         late_reports(world)
         healthy += broken_bodies(world, release)
         static(world, release)
         uploads(world)
         halts(world)
         administrators(world, release)
+        stream(world)
         lines = check_fold(world, rollout)
         view = world.admin.rollout(rollout)
         # The one of `signatures` is still open; permits() also asked for what ran already.
         expect(view['permits'] == healthy + 1 and view['healthy'] == healthy and
                view['settled'] == healthy and view['failed'] == 0 and view['in_flight'] == 1 and
                view['state'] == 'running', view)
-        outcomes = events(lines, 'outcome')
-        expect(len(outcomes) == healthy and all(line['outcome'] == 'healthy' for line in outcomes),
-               outcomes)
+        reported = events(lines, 'outcome')
+        expect(len(reported) == healthy and all(line['outcome'] == 'healthy' for line in reported),
+               reported)
         expect(len(events(lines, 'begin')) == healthy + 1, events(lines, 'begin'))
         ok('after all that bad input the rollout stands where the valid calls alone have put it')
 

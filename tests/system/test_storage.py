@@ -7,10 +7,11 @@ import resource
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 
-from support import (World, check_fold, decisions, device_client, expect, main, measured, ok,
-                     problem)
+from support import (World, check_fold, decisions, device_client, events, expect, main, measured,
+                     ok, problem)
 
 dump = device_client.dump
 MIN_FREE = 8 << 20
@@ -199,6 +200,54 @@ def a_locked_database_makes_everybody_wait_and_nobody_fail(programs):
         ok('a second server on the same folder ends with the reason; the first goes on')
 
 
+def storage_that_comes_and_goes_under_load_loses_nothing(programs):
+    with World(programs, plain=True) as world:
+        release = world.release()
+        clients = world.devices(36)
+        rollout = world.start(release, harm_budget=8, soak='100ms', deadline='2s')
+        stop = threading.Event()
+        fleet = [device_client.SimulatedDevice(client, lambda *_: ('healthy', None), poll=0.05,
+                                               soak=0.1, stop=stop)
+                 for client in clients]
+        for device in fleet:
+            device.start()
+        process = world.plane.process.pid
+        limits = resource.prlimit(process, resource.RLIMIT_FSIZE)
+        for step in range(6):
+            time.sleep(0.35)
+            if step % 2:
+                resource.prlimit(process, resource.RLIMIT_FSIZE, (8192, limits[1]))
+                time.sleep(0.5)
+                resource.prlimit(process, resource.RLIMIT_FSIZE, limits)
+            else:
+                lock = hold(world)
+                time.sleep(1.1)
+                lock.close()
+        end = time.monotonic() + 40
+        path = f'/v1/admin/rollouts/{rollout}'
+        while (answer := world.admin.ask('GET', path)).status == 503 or \
+                answer.json['state'] != 'done':
+            expect(time.monotonic() < end, 'the rollout does not end:', answer)
+            time.sleep(0.1)
+        stop.set()
+        for device in fleet:
+            device.join(10)
+        expect(not any(device.problems for device in fleet),
+               [device.problems for device in fleet if device.problems][:3])
+        lines = check_fold(world, rollout)
+        world.restart()
+        expect(check_fold(world, rollout)[:len(lines)] == lines, 'the log changed')
+        known = {(line['device'], line['arm'], line['outcome']) for line in events(lines, 'outcome')}
+        reports = [(device.client.id, permit['arm'], outcome)
+                   for device in fleet for permit, outcome, _ in device.acknowledged]
+        expect(set(reports) <= known and len(reports) >= 54, len(reports), len(known))
+        expect(not decisions(lines, 'silent'), decisions(lines, 'silent'))
+        resent = sum(device.resent for device in fleet)
+        expect(resent > 0, 'nothing was refused meanwhile: the test shows little')
+        ok(f'six times without storage in the middle of a rollout, {resent} bodies sent again: all '
+           f'of {len(reports)} acknowledged reports are there, and nobody failed by it')
+
+
 def serve(programs, world):
     return subprocess.run([programs.maeslant, 'serve', str(world.plane.folder), '--plain',
                            '--listen', '127.0.0.1:0', '--allow-root'], capture_output=True,
@@ -256,4 +305,5 @@ if __name__ == '__main__':
     main([a_full_disk_takes_nothing_and_loses_nothing,
           a_file_that_may_not_grow_is_a_full_disk,
           a_locked_database_makes_everybody_wait_and_nobody_fail,
+          storage_that_comes_and_goes_under_load_loses_nothing,
           a_damaged_database_is_not_served_and_not_touched])
