@@ -51,7 +51,8 @@ struct product {
 
     /* Of the product's thread. */
     char plan_etag[80];
-    struct plan *plan; /* the last one */
+    char plan_trouble[160]; /* said once, not at every poll */
+    struct plan *plan;      /* the last one */
     double next_plan, next_ask, next_stage, next_revert;
     char stage_release[65]; /* for which next_stage was drawn */
     struct prober *watch;

@@ -57,6 +57,16 @@ static void take_plan(struct product *product, struct reply *reply)
     (void)snprintf(product->plan_etag, sizeof(product->plan_etag), "%s", reply->etag);
 }
 
+static void say_trouble(struct product *product, const char *text)
+{
+    char shown[sizeof(product->plan_trouble)];
+
+    (void)snprintf(shown, sizeof(shown), "%s", text);
+    if (*shown && strcmp(shown, product->plan_trouble) != 0)
+        log_info("plan", "%s: %s", product->config->name, text);
+    memcpy(product->plan_trouble, shown, sizeof(shown));
+}
+
 static void poll_plan(struct product *product)
 {
     struct agent *agent = product->agent;
@@ -76,10 +86,7 @@ static void poll_plan(struct product *product)
     if (r == -ECANCELED)
         return;
     if (r < 0 || reply.status >= 500) {
-        log_info("plan", "%s: %s", product->config->name,
-                 r < 0           ? error.text
-                 : reply.problem ? reply.problem
-                                 : "no answer");
+        say_trouble(product, r < 0 ? error.text : reply.problem ? reply.problem : "no answer");
         product->server_away = true;
         return;
     }
@@ -88,9 +95,9 @@ static void poll_plan(struct product *product)
     product->server_away = false;
     if (reply.status == 200)
         take_plan(product, &reply);
-    else if (reply.status != 304)
-        log_info("plan", "%s: %s", product->config->name,
-                 reply.problem ? reply.problem : "an unexpected answer");
+    say_trouble(product, reply.status == 200 || reply.status == 304 ? ""
+                         : reply.problem                            ? reply.problem
+                                                                    : "an unexpected answer");
     if (product->plan && product->plan->halts > halts_number(&agent->halts) &&
         client_halts(agent, product->http, 15, agent->stop_fd, &error) < 0)
         log_warning("halts", "%s", error.text);

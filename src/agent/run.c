@@ -4,6 +4,7 @@
 #include "agent/courier.h"
 #include "agent/outbox.h"
 #include "agent/product.h"
+#include "agent/status.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -132,6 +133,7 @@ static int walk(struct agent *agent, int signal_fd, struct error *error)
     int r = 0;
 
     atomic_store(&agent->busy, (int)agent->product_count);
+    status_write(agent);
     agent->courier = courier_start(agent);
     for (size_t i = 0; i < agent->product_count && r == 0; i++)
         r = product_start(&agent->products[i], error);

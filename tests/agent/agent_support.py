@@ -78,14 +78,14 @@ class World:
         (product_dir / 'probe').write_text(PROBE)
         config = {'channel': 'stable', 'vars': {'product_dir': str(product_dir)},
                   'provides': {'engine': '1'}, **(product or {})}
-        initial = folder / 'root/srv/initial'
+        initial = folder / 'initial'
         initial.mkdir(parents=True)
         (initial / 'data').write_text('initial\n')
         if adopt:
             manifest = {**MANIFEST, 'version': '0', 'sequence': 1}
-            (folder / 'root/srv/initial.yaml').write_text(
+            (folder / 'initial.yaml').write_text(
                 ''.join(f'{key}: {json.dumps(value)}\n' for key, value in manifest.items()))
-            config['adopt'] = {'content': '/srv/initial', 'manifest': '/srv/initial.yaml'}
+            config['adopt'] = {'content': str(initial), 'manifest': str(folder / 'initial.yaml')}
         device = fleet.Device(self.plane, folder, 'acme', {PRODUCT: config},
                               {'os': 'test', 'engine': '1'}, self.plane.token('acme', 1),
                               poll='1s', extra=extra, **options)

@@ -9,25 +9,24 @@ DEVICES = 4
 
 
 def churn(world, devices, kills, seed, known):
-    """Good and bad releases come one after the other while agents die. Returns the last good one."""
+    """Good and bad releases come one after the other while agents die."""
     rng = random.Random(seed)
-    good = rollout = None
+    rollout = None
     for number in range(kills):
         if number % 12 == 0:
             bad = number % 24 == 12
-            release = world.release({'data': 'bad\n'} if bad else None)
+            release = world.release({'data': f'bad {number}\n'} if bad else None)
             known.add(release)
-            rollout = world.rollout(release, soak='1s', deadline='30s', harm_budget=100)
-            good = good if bad else release
-        elif number % 12 == 9 and number % 24 > 12:
-            world.plane.run('rollout', 'halt', rollout, '--reason', 'a test', check=False)
+            if rollout:
+                world.plane.run('rollout', 'halt', rollout, '--reason', 'the next one', check=False)
+            rollout = world.rollout(release, soak='1s', deadline='30s')
         device = rng.choice(devices)
         time.sleep(rng.uniform(0.0, 0.25))
         device.kill()
         expect(whole(device) in known, device.name)
         device.boot_id = device.boot_id if rng.random() < 0.5 else f'boot-{number}'
         device.start()
-    return good
+    world.plane.run('rollout', 'halt', rollout, '--reason', 'the last one', check=False)
 
 
 def ends_whole(programs, kills, seed=1):
