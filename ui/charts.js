@@ -3,7 +3,7 @@
 
 /* global uPlot */
 import {$} from './dom.js';
-import {big, cost, count, tenTo} from './words.js';
+import {big, cost, count, odds, tenTo} from './words.js';
 
 const LEAST_SECONDS = 10; // of the time axis
 const LEGEND = 48; // pixels below the canvas
@@ -96,13 +96,12 @@ function drawLines(plot, colours, thresholds, marks) {
     }
 }
 
-function spread(times) {
-    const from = times[0] ?? 0;
-    const to = times[times.length - 1] ?? 1;
-    return [from, Math.max(to, from + LEAST_SECONDS)];
+function spread(view, times) {
+    const from = view.started_at / 1000;
+    return [from, Math.max(times[times.length - 1] ?? from, from + LEAST_SECONDS)];
 }
 
-const power = (value) => (value === null ? '–' : `1 in ${big(value * Math.LN10)}`);
+const power = (value) => (value === null ? '–' : odds(value * Math.LN10));
 
 function powersOfTen(plot, axis, low, high) {
     const step = Math.max(1, Math.ceil((high - low) / 6));
@@ -193,8 +192,10 @@ class Chart {
 
     // Without a pointer on it the legend tells the newest values.
     #legend() {
-        if (this.plot.cursor.left < 0)
-            this.plot.setLegend({idx: this.data[0].length - 1});
+        setTimeout(() => {
+            if (this.plot && this.plot.cursor.left < 0)
+                this.plot.setLegend({idx: this.data[0].length - 1});
+        });
     }
 
     remake() {
@@ -212,6 +213,7 @@ class Chart {
     #fit() {
         if (this.plot && this.box.clientWidth > 0)
             this.plot.setSize(this.#size());
+        this.#legend();
     }
 
     #make() {
@@ -223,7 +225,7 @@ class Chart {
             cursor: {sync: {key: 'maeslant'}, drag: {x: false, y: false}, y: false},
             padding: [6, 10, 0, 0],
             scales: {
-                x: {time: true, range: () => spread(this.data[0])},
+                x: {time: true, range: () => spread(this.view, this.data[0])},
                 y: {range: (plot, low, high) => this.what.range(this.view, low ?? 0, high ?? 0)},
             },
             axes: axes(colours, this.what.axis),
@@ -232,7 +234,7 @@ class Chart {
             hooks: {draw: [(plot) => drawLines(plot, colours, this.what.thresholds(this.view),
                                                this.marks)]},
         }, this.data, this.box);
-        this.plot.over.addEventListener('mouseleave', () => setTimeout(() => this.#legend()));
+        this.plot.over.addEventListener('mouseleave', () => this.#legend());
         this.#legend();
     }
 }

@@ -115,8 +115,8 @@ function showTiles(view) {
     text($('n-flight'), count(view.in_flight));
     text($('n-flight-more'), `and ${plural(view.placebo_in_flight, 'placebo', 'placebos')}`);
     text($('n-failed'), count(view.failed));
-    text($('n-failed-more'), `${count(view.silent)} of them silent; placebos: ` +
-                             `${count(view.placebo_failed)} of ${count(view.placebo_settled)}`);
+    text($('n-failed-more'), (view.silent ? `${count(view.silent)} of them silent; ` : '') +
+         `placebos: ${count(view.placebo_failed)} of ${count(view.placebo_settled)}`);
     text($('n-window'), `${cost(view.window_used)} of ${cost(view.window)}`);
     text($('n-window-more'), `the next permit costs ${view.cost < 0.1 ? '< 0.1' : cost(view.cost)}`);
     meter($('m-window'), view.window_used, view.window,

@@ -67,6 +67,7 @@ export const OUTCOMES = {
     healthy: 'healthy',
     failed: 'failed',
     silent: 'silent, which counts as failed',
+    reverted: 'went back at the halt',
     declined: 'declined',
     none: 'not come yet',
 };
