@@ -81,6 +81,8 @@ struct server_rollout {
     char *by;
     uint64_t approvals;
     uint64_t obeyed; /* trials that went back because of the halt: the fold counts them failed */
+    bool *obeys;     /* which, by number in the fold */
+    size_t obeys_cap;
     bool superseded; /* a newer rollout of its channel was started */
     char *mismatch;  /* the first decision that the refold did not reproduce, or NULL */
 
@@ -182,6 +184,11 @@ struct engine {
     void (*changed)(void *user);
     void *changed_user;
 };
+
+static inline bool rollout_obeyed(const struct server_rollout *rollout, uint32_t number)
+{
+    return number < rollout->obeys_cap && rollout->obeys[number];
+}
 
 static inline struct device *rollout_device_of(const struct server_rollout *rollout,
                                                uint32_t number)

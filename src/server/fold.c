@@ -194,6 +194,19 @@ static void remember(struct server_rollout *rollout, const struct rollout_decisi
     story_decision(&rollout->story, decision);
 }
 
+static void mark_obeyed(struct server_rollout *rollout, uint32_t number)
+{
+    if (number >= rollout->obeys_cap) {
+        size_t cap = rollout->device_cap > number ? rollout->device_cap : (size_t)number + 1;
+
+        rollout->obeys = xrealloc(rollout->obeys, cap, sizeof *rollout->obeys);
+        memset(rollout->obeys + rollout->obeys_cap, 0, cap - rollout->obeys_cap);
+        rollout->obeys_cap = cap;
+    }
+    rollout->obeys[number] = true;
+    rollout->obeyed++;
+}
+
 /* What the view shows beside the fold's own counts. */
 static void tally(struct server_rollout *rollout, const struct event_line *line)
 {
@@ -203,7 +216,7 @@ static void tally(struct server_rollout *rollout, const struct event_line *line)
     bool obeys = event->reason && strcmp(event->reason, "halted") == 0;
 
     if (event->type == EVENT_OUTCOME && obeys)
-        rollout->obeyed++;
+        mark_obeyed(rollout, event->device);
     if (event->type == EVENT_OUTCOME && !obeys &&
         (event->outcome == OUTCOME_FAILED || event->outcome == OUTCOME_REGRESSED)) {
         const char *why = line->why ? line->why : "no cause given";
@@ -495,6 +508,7 @@ void server_rollout_free(struct server_rollout *rollout)
         free(rollout->causes[i].why);
     free(rollout->causes);
     story_free(&rollout->story);
+    free(rollout->obeys);
     buf_free(&rollout->halt_decision);
     buf_free(&rollout->pause_decision);
     free(rollout->number_of);

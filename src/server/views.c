@@ -32,12 +32,19 @@ static json_t *number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+/* A trial that obeyed a halt did not fail, whatever the fold counts it as. */
+static enum rollout_device_state state_of(const struct server_rollout *rollout, uint32_t number)
+{
+    enum rollout_device_state state = rollout_device_state(rollout->fold, number);
+
+    return state == DEVICE_FAILED && rollout_obeyed(rollout, number) ? DEVICE_REVERTED : state;
+}
+
 const char *rollout_device_name(const struct server_rollout *rollout, const struct device *device)
 {
     if (device->index >= rollout->number_cap || rollout->number_of[device->index] == UINT32_MAX)
         return NULL;
-    return device_state_names[rollout_device_state(rollout->fold,
-                                                   rollout->number_of[device->index])];
+    return device_state_names[state_of(rollout, rollout->number_of[device->index])];
 }
 
 /* Devices of the rollout by what they are for it. */
@@ -47,7 +54,7 @@ static json_t *devices_by_state(const struct engine *engine, const struct server
     json_t *ret = json_object();
 
     for (uint32_t i = 0; i < rollout->device_count; i++)
-        counts[rollout_device_state(rollout->fold, i)]++;
+        counts[state_of(rollout, i)]++;
     for (size_t i = 0; i < engine->device_count; i++) {
         const struct device *device = engine->device_list[i];
         if (device->standing == STANDING_GOOD && !rollout_device_name(rollout, device))
@@ -90,8 +97,12 @@ json_t *view_pairs(const struct server_rollout *rollout, size_t most)
             list, json_pack("{s:I, s:s?, s:s?, s:s, s:s, s:b}", "pair", (json_int_t)pairs[i].number,
                             "release", release ? release->id : NULL, "placebo",
                             placebo ? placebo->id : NULL, "release_outcome",
-                            outcome_word(pairs[i].release_outcome), "placebo_outcome",
-                            outcome_word(pairs[i].placebo_outcome), "closed", pairs[i].closed));
+                            pairs[i].release_outcome == 'f' &&
+                                    rollout_obeyed(rollout, pairs[i].release_device)
+                                ? "reverted"
+                                : outcome_word(pairs[i].release_outcome),
+                            "placebo_outcome", outcome_word(pairs[i].placebo_outcome), "closed",
+                            pairs[i].closed));
     }
     return list;
 }
