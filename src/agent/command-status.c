@@ -2,6 +2,7 @@
 #include "agent/command.h"
 #include "agent/slot.h"
 #include "agent/snooze.h"
+#include "agent/status-reason.h"
 #include "agent/status.h"
 #include "base/buf.h"
 #include "base/clock.h"

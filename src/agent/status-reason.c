@@ -1,4 +1,4 @@
-#include "agent/status.h"
+#include "agent/status-reason.h"
 
 #include "base/buf.h"
 #include "rollout/rollout.h"

@@ -12,5 +12,3 @@ void status_remove(const struct agent *agent);
 
 /* Adds a journal's members as status.json has them. */
 void status_add_journal(json_t *object, const struct journal *journal);
-/* A reason code ("window", "busy", …) as a sentence, or the code itself. */
-const char *status_reason(const char *code);
