@@ -402,3 +402,38 @@ class SimulatedDevice(threading.Thread):
                 self.stopping.wait(self.poll)
         except Exception as error:  # a thread's exception would be lost
             self.problems.append(repr(error))
+
+
+class SimulatedFleet:
+    """Simulated devices that start and stop together."""
+
+    def __init__(self, clients, verdict, poll=0.05, soak=0.1):
+        self.stopping = threading.Event()
+        self.devices = [SimulatedDevice(client, verdict, poll, soak, self.stopping)
+                        for client in clients]
+
+    def start(self):
+        for device in self.devices:
+            device.start()
+        return self
+
+    def stop(self):
+        """Waits for what is under way; an unexpected answer to any device is an error."""
+        self.stopping.set()
+        for device in self.devices:
+            device.join(15)
+            if device.is_alive():
+                raise RuntimeError('a simulated device does not stop')
+        problems = [problem for device in self.devices for problem in device.problems]
+        if problems:
+            raise RuntimeError(f'{len(problems)} unexpected answers, the first: {problems[0]}')
+
+    @property
+    def acknowledged(self):
+        """(device id, permit, outcome) of every report that the server acknowledged."""
+        return [(device.client.id, permit, outcome) for device in self.devices
+                for permit, outcome, _ in device.acknowledged]
+
+    @property
+    def resent(self):
+        return sum(device.resent for device in self.devices)

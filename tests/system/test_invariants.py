@@ -10,7 +10,7 @@ import time
 from support import (World, check_fold, decisions, device_client, events, expect, main, measured,
                      ok)
 
-SimulatedDevice, dump = device_client.SimulatedDevice, device_client.dump
+SimulatedFleet, dump = device_client.SimulatedFleet, device_client.dump
 
 
 def wait_for(what, check, timeout=30.0):
@@ -142,18 +142,10 @@ def invariant_2_bounded_harm_while_devices_keep_asking(programs):
         release = world.release()
         clients = world.devices(48)
         rollout = world.start(release, harm_budget=4, soak='100ms', deadline='20s')
-        stop = threading.Event()
-        fleet = [SimulatedDevice(client, lambda _, permit: ('failed', 'probe')
-                                 if permit['arm'] == 'release' else ('healthy', None),
-                                 poll=0.05, soak=0.1, stop=stop) for client in clients]
-        for device in fleet:
-            device.start()
+        fleet = SimulatedFleet(clients, lambda _, permit: ('failed', 'probe')
+                               if permit['arm'] == 'release' else ('healthy', None)).start()
         wait_for('the halt', lambda: world.admin.rollout(rollout)['state'] == 'halted', 40)
-        stop.set()
-        for device in fleet:
-            device.join(10)
-        expect(not any(device.problems for device in fleet),
-               [device.problems for device in fleet if device.problems][:3])
+        fleet.stop()
         lines = check_fold(world, rollout)
         halted = next(i for i, line in enumerate(lines) if line.get('decision') == 'halt')
         harmed = [line for line in events(lines[:halted], 'outcome')
@@ -341,18 +333,31 @@ def invariant_8_decisions_can_be_recomputed(programs):
         ok('`maeslant rollout events` prints the lines that anybody can recompute from')
 
 
+def with_the_gate_off_nothing_is_held_back_and_every_answer_says_so(programs):
+    with World(programs, plain=True, gate=False) as world:
+        release = world.release()
+        clients = world.devices(30)
+        rollout = world.start(release, harm_budget=4)
+        permits = all_at_once(lambda client: client.begin(release), clients)
+        expect({(p['answer'], p['arm'], p['gate']) for p in permits} ==
+               {('permit', 'release', 'off')}, permits[:3])
+        expect(clients[0].plan()['gate'] == 'off')
+        for client, permit in zip(clients, permits):
+            client.report(permit, 'failed', 'probe')
+        view = world.admin.rollout(rollout)
+        expect(view['failed'] == 30 and view['state'] != 'halted' and view['gate'] == 'off', view)
+        check_fold(world, rollout)
+        ok('for comparison: without the gate all 30 are harmed, and plan, permits and view say so')
+
+
 def invariant_10_part_f_a_third_of_both_arms_drops_off(programs):
     with World(programs, plain=True) as world:
         release = world.release()
         clients = world.devices(90)
         rollout = world.start(release, harm_budget=4, soak='150ms', deadline='600ms')
-        stop = threading.Event()
         lost = {client.id for client in clients if int(client.id[:8], 16) % 3 == 0}
-        fleet = [SimulatedDevice(client, lambda device, _: None if device.client.id in lost
-                                 else ('healthy', None), poll=0.1, soak=0.15, stop=stop)
-                 for client in clients]
-        for device in fleet:
-            device.start()
+        fleet = SimulatedFleet(clients, lambda device, _: None if device.client.id in lost
+                               else ('healthy', None), poll=0.1, soak=0.15).start()
 
         def over():
             view = world.admin.rollout(rollout)
@@ -362,11 +367,7 @@ def invariant_10_part_f_a_third_of_both_arms_drops_off(programs):
 
         with measured() as span:
             wait_for('everybody in reach has the release', over, 100)
-        stop.set()
-        for device in fleet:
-            device.join(10)
-        expect(not any(device.problems for device in fleet),
-               [device.problems for device in fleet if device.problems][:3])
+        fleet.stop()
         lines = check_fold(world, rollout)
         expect(not decisions(lines, 'halt'))
         silent = decisions(lines, 'silent')
@@ -383,4 +384,5 @@ if __name__ == '__main__':
           invariant_3_silence_is_failure,
           invariant_4_a_halt_beats_everything,
           invariant_8_decisions_can_be_recomputed,
+          with_the_gate_off_nothing_is_held_back_and_every_answer_says_so,
           invariant_10_part_f_a_third_of_both_arms_drops_off])

@@ -6,36 +6,8 @@ import time
 
 from support import (World, check_fold, decisions, device_client, events, expect, main, ok)
 
-SimulatedDevice = device_client.SimulatedDevice
 DEVICES = 32
 HARM_BUDGET = 4
-
-
-class Fleet:
-    """Simulated devices that run whatever is on offer. Of a bad release every trial fails."""
-
-    def __init__(self, world, bad):
-        self.world, self.bad = world, bad
-        self.stop = threading.Event()
-        self.devices = [SimulatedDevice(client, self.verdict, poll=0.05, soak=0.1, stop=self.stop)
-                        for client in world.devices(DEVICES)]
-        for device in self.devices:
-            device.start()
-
-    def verdict(self, device, permit):
-        if permit['arm'] == 'release' and permit['release'] in self.bad:
-            return 'failed', 'probe'
-        return 'healthy', None
-
-    def end(self):
-        self.stop.set()
-        for device in self.devices:
-            device.join(15)
-            expect(not device.is_alive(), 'a device does not stop')
-
-    @property
-    def acknowledged(self):
-        return sum(len(device.acknowledged) for device in self.devices)
 
 
 class Driver(threading.Thread):
@@ -143,7 +115,10 @@ def run(programs, kills, releases, seed):
     with World(programs) as world:
         names = [world.release() for _ in range(releases)]
         bad = {name for number, name in enumerate(names) if number % 2}
-        fleet = Fleet(world, bad)
+        fleet = device_client.SimulatedFleet(
+            world.devices(DEVICES), lambda _, permit: ('failed', 'probe')
+            if permit['arm'] == 'release' and permit['release'] in bad else ('healthy', None))
+        fleet.start()
         driver = Driver(world, names)
         driver.start()
         down = 0.0
@@ -159,9 +134,8 @@ def run(programs, kills, releases, seed):
         expect(driver.error is None, driver.error)
         expect(not driver.is_alive(), 'the last rollout does not end:',
                world.admin.get('rollouts')['rollouts'][0])
-        asked = check_last_answers_after(fleet)
-        expect(not any(device.problems for device in fleet.devices),
-               [device.problems for device in fleet.devices if device.problems][:3])
+        fleet.stop()
+        asked = check_last_answers(fleet)
         world.restart()
         logs, halts = {}, 0
         for name, release in driver.started:
@@ -179,22 +153,16 @@ def run(programs, kills, releases, seed):
         permits, reports = check_reports(fleet, logs)
         number = fleet.devices[0].client.halts()['number']
         expect(number == halts, f'{number} halts listed, {halts} rollouts halted')
-        resent = sum(device.resent for device in fleet.devices)
         outages = sum(len(events(lines, 'outage')) for lines in logs.values())
         expect(reports > 5 * kills and outages > 0, f'{reports} reports, {outages} outages: the '
                'test shows little')
     print(f'# {kills} kills, {down:.1f} s without a server, {len(logs)} rollouts, {halts} halted, '
-          f'{resent} requests sent again, {outages} outages', flush=True)
+          f'{fleet.resent} requests sent again, {outages} outages', flush=True)
     ok(f'all of {reports} acknowledged reports and {permits} permits are in the log')
     ok(f'{asked} reports sent again got the answer that they had')
     ok('no permit after a committed halt; never more harm in flight than the budget')
     ok('the server\'s downtime was nobody\'s failure')
     ok('every rollout equals the fold of its events, in the log, the view and the command line')
-
-
-def check_last_answers_after(fleet):
-    fleet.end()
-    return check_last_answers(fleet)
 
 
 def a_server_killed_8_times_keeps_its_word(programs):

@@ -7,7 +7,6 @@ import resource
 import sqlite3
 import subprocess
 import tempfile
-import threading
 import time
 
 from support import (World, check_fold, decisions, device_client, events, expect, main, measured,
@@ -205,12 +204,7 @@ def storage_that_comes_and_goes_under_load_loses_nothing(programs):
         release = world.release()
         clients = world.devices(36)
         rollout = world.start(release, harm_budget=8, soak='100ms', deadline='2s')
-        stop = threading.Event()
-        fleet = [device_client.SimulatedDevice(client, lambda *_: ('healthy', None), poll=0.05,
-                                               soak=0.1, stop=stop)
-                 for client in clients]
-        for device in fleet:
-            device.start()
+        fleet = device_client.SimulatedFleet(clients, lambda *_: ('healthy', None)).start()
         process = world.plane.process.pid
         limits = resource.prlimit(process, resource.RLIMIT_FSIZE)
         for step in range(6):
@@ -229,22 +223,17 @@ def storage_that_comes_and_goes_under_load_loses_nothing(programs):
                 answer.json['state'] != 'done':
             expect(time.monotonic() < end, 'the rollout does not end:', answer)
             time.sleep(0.1)
-        stop.set()
-        for device in fleet:
-            device.join(10)
-        expect(not any(device.problems for device in fleet),
-               [device.problems for device in fleet if device.problems][:3])
+        fleet.stop()
         lines = check_fold(world, rollout)
         world.restart()
         expect(check_fold(world, rollout)[:len(lines)] == lines, 'the log changed')
         known = {(line['device'], line['arm'], line['outcome']) for line in events(lines, 'outcome')}
-        reports = [(device.client.id, permit['arm'], outcome)
-                   for device in fleet for permit, outcome, _ in device.acknowledged]
+        reports = [(device, permit['arm'], outcome)
+                   for device, permit, outcome in fleet.acknowledged]
         expect(set(reports) <= known and len(reports) >= 54, len(reports), len(known))
         expect(not decisions(lines, 'silent'), decisions(lines, 'silent'))
-        resent = sum(device.resent for device in fleet)
-        expect(resent > 0, 'nothing was refused meanwhile: the test shows little')
-        ok(f'six times without storage in the middle of a rollout, {resent} bodies sent again: all '
+        expect(fleet.resent > 0, 'nothing was refused meanwhile: the test shows little')
+        ok(f'six times without storage in the middle of a rollout, {fleet.resent} bodies sent again: all '
            f'of {len(reports)} acknowledged reports are there, and nobody failed by it')
 
 
