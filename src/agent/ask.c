@@ -47,12 +47,12 @@ static json_t *begin_body(struct product *product)
     (void)json_object_set_new(body, "channel", json_string(product->config->channel));
     (void)json_object_set_new(body, "release", json_string(journal->release));
     (void)json_object_set_new(body, "from",
-                              json_string(journal->arm == ARM_REVERT ? journal->release
-                                          : *journal->previous       ? journal->previous
-                                                                     : "empty"));
+                              json_string(journal->arm == TRIAL_REVERT ? journal->release
+                                          : *journal->previous         ? journal->previous
+                                                                       : "empty"));
     (void)json_object_set_new(body, "attributes", client_attributes(config));
     (void)json_object_set_new(body, "purpose",
-                              json_string(journal->arm == ARM_REVERT ? "revert" : "release"));
+                              json_string(journal->arm == TRIAL_REVERT ? "revert" : "release"));
     (void)json_object_set_new(body, "boot", json_string(product->agent->boot));
     if (config->group)
         (void)json_object_set_new(body, "group", json_string(config->group));
@@ -95,7 +95,7 @@ static int decline(struct product *product, const char *reason)
     log_notice("permit-declined", "%s: permit %s: %s", product->config->name, journal->permit,
                reason);
     report_put(product, "declined", NULL);
-    journal->arm = ARM_NONE;
+    journal->arm = TRIAL_NONE;
     r = product_set(product, STATE_STAGED, &error);
     if (r < 0)
         log_error("journal", "%s", error.text);
@@ -142,12 +142,12 @@ static int read_permit(struct product *product, const json_t *value, struct erro
         strcmp(device, product->agent->identity.device) != 0)
         return error_set(error, -EBADMSG,
                          "the permit is for another device, release or question than ours");
-    if (journal->arm == ARM_REVERT ? strcmp(arm, "revert") != 0
-                                   : strcmp(arm, "release") != 0 && strcmp(arm, "placebo") != 0)
+    if (journal->arm == TRIAL_REVERT ? strcmp(arm, "revert") != 0
+                                     : strcmp(arm, "release") != 0 && strcmp(arm, "placebo") != 0)
         return error_set(error, -EBADMSG, "the permit's arm is \"%s\": not what was asked for",
                          arm);
-    if (journal->arm != ARM_REVERT)
-        journal->arm = strcmp(arm, "placebo") == 0 ? ARM_PLACEBO : ARM_RELEASE;
+    if (journal->arm != TRIAL_REVERT)
+        journal->arm = strcmp(arm, "placebo") == 0 ? TRIAL_PLACEBO : TRIAL_RELEASE;
     memcpy(journal->permit, permit, 33);
     journal->soak_ms = (uint64_t)soak;
     journal->soaked_ms = 0;
@@ -181,7 +181,7 @@ static int mark(struct product *product)
     struct error error = ERROR_INIT;
     const char *reason;
 
-    if (product->journal.arm == ARM_REVERT)
+    if (product->journal.arm == TRIAL_REVERT)
         return revert_with(product);
     product->untouched = true;
     product->usage = (struct check_usage){0};
@@ -218,7 +218,7 @@ static int told_no(struct product *product, const json_t *value, bool wait)
     pause *= wait ? 0.9 + 0.2 * random_unit() : 1 + random_unit();
     log_info(wait ? "told-to-wait" : "told-no", "%s: %.12s…: %s: %s", product->config->name,
              product->journal.release, reason, sentence);
-    if (product->journal.arm == ARM_REVERT) {
+    if (product->journal.arm == TRIAL_REVERT) {
         product->revert_by = 0; /* it was answered: only its word counts now */
         product->next_revert = mono() + (wait ? pause : 60 + pause);
         product_block(product, reason);
@@ -263,7 +263,7 @@ static void give_back(struct product *product, const char *problem)
 static int refused(struct product *product, const struct reply *reply)
 {
     struct error error = ERROR_INIT;
-    bool revert = product->journal.arm == ARM_REVERT;
+    bool revert = product->journal.arm == TRIAL_REVERT;
     int r;
 
     log_warning("begin-refused", "%s: %s", product->config->name,
@@ -323,21 +323,21 @@ int ask_walk(struct product *product)
     struct halt halt = {.spread = SPREAD_DEFAULT};
 
     product->begun_ms = product->journal.clock;
-    if (product->journal.arm == ARM_REVERT && product->revert_by <= 0) {
+    if (product->journal.arm == TRIAL_REVERT && product->revert_by <= 0) {
         (void)product_halted(product, product->journal.release, &halt);
         product->revert_by = mono() + (halt.now ? ANSWER_WAIT : halt.spread);
     }
     while (!agent_stopping(product->agent)) {
         int r;
 
-        if (product->journal.arm == ARM_REVERT && mono() >= product->revert_by)
+        if (product->journal.arm == TRIAL_REVERT && mono() >= product->revert_by)
             return revert_with(product);
         r = ask_once(product, &pause);
         if (r != 1)
             return r;
         product_wait(product, pause * (0.5 + random_unit()));
         pause = pause * 2 > PAUSE_MOST ? PAUSE_MOST : pause * 2;
-        if (product->journal.arm == ARM_REVERT && pause > 2)
+        if (product->journal.arm == TRIAL_REVERT && pause > 2)
             pause = 2;
     }
     return -ECANCELED;

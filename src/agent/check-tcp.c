@@ -71,6 +71,7 @@ struct lookup {
     atomic_int users;
     int done_fd;
     char *host, *port;
+    atomic_bool done; /* code and found are there */
     int code;
     struct addrinfo *found;
 };
@@ -94,6 +95,7 @@ static void *run_lookup(void *user)
     struct lookup *lookup = user;
 
     lookup->code = getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
+    atomic_store(&lookup->done, true);
     if (write(lookup->done_fd, &one, sizeof(one)) < 0)
         abort(); /* a counter at 0 takes a 1 */
     lookup_drop(lookup);
@@ -126,7 +128,9 @@ static int look_up(const char *host, const char *port, int cancel_fd, double unt
         return r;
     }
     r = wait_for(lookup->done_fd, POLLIN, cancel_fd, until);
-    return r < 0 ? r : lookup->code != 0 ? -EHOSTUNREACH : 0;
+    if (r < 0)
+        return r;
+    return atomic_load(&lookup->done) && lookup->code == 0 ? 0 : -EHOSTUNREACH;
 }
 
 /* Linux connects a socket to itself when nobody listens on the port that it happened to be given:

@@ -282,7 +282,7 @@ static void consider(struct product *product)
         return;
     }
     watch_end(product);
-    product->journal.arm = ARM_RELEASE;
+    product->journal.arm = TRIAL_RELEASE;
     if (ask_begin(product, &error) < 0) {
         log_error("journal", "%s", error.text);
         trial_drop(product);
@@ -307,7 +307,7 @@ static void leave_current(struct product *product, const struct slot_mark *mark)
     journal_reset(journal);
     memcpy(journal->release, product->shown_current, sizeof(journal->release));
     memcpy(journal->previous, mark->from, sizeof(journal->previous));
-    journal->arm = ARM_REVERT;
+    journal->arm = TRIAL_REVERT;
     if (ask_begin(product, &error) < 0) {
         log_error("journal", "%s", error.text);
         trial_drop(product);

@@ -20,10 +20,10 @@ static const char *const state_names[] = {
     [STATE_REVERTING] = "reverting",
 };
 static const char *const arm_names[] = {
-    [ARM_NONE] = "-",
-    [ARM_RELEASE] = "release",
-    [ARM_PLACEBO] = "placebo",
-    [ARM_REVERT] = "revert",
+    [TRIAL_NONE] = "-",
+    [TRIAL_RELEASE] = "release",
+    [TRIAL_PLACEBO] = "placebo",
+    [TRIAL_REVERT] = "revert",
 };
 
 const char *trial_state_name(enum trial_state state)

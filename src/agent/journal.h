@@ -25,7 +25,7 @@ enum trial_state {
     STATE_REVERTING,
     STATE_REJECTED,
 };
-enum trial_arm { ARM_NONE, ARM_RELEASE, ARM_PLACEBO, ARM_REVERT };
+enum trial_arm { TRIAL_NONE, TRIAL_RELEASE, TRIAL_PLACEBO, TRIAL_REVERT };
 
 struct journal {
     enum trial_state state;

@@ -30,6 +30,7 @@ struct prober {
     unsigned references;
     struct manifest manifest;
     struct check_vars vars;
+    char **hosts; /* vars.hosts */
     struct probe *probes;
     double pace, longest, started;
     unsigned enough;
@@ -49,6 +50,9 @@ static void release(struct prober *prober)
         return;
     manifest_free(&prober->manifest);
     check_vars_free(&prober->vars);
+    for (char **host = prober->hosts; *host; host++)
+        free(*host);
+    free(prober->hosts);
     (void)close(prober->stop_fd);
     (void)close(prober->wake_fd);
     (void)pthread_mutex_destroy(&prober->lock);
@@ -156,10 +160,43 @@ static void *run(void *user)
     return NULL;
 }
 
+static char **copy_list(char *const *list)
+{
+    size_t count = 0;
+    char **copy;
+
+    while (list && list[count])
+        count++;
+    copy = xcalloc(count + 1, sizeof(char *));
+    for (size_t i = 0; i < count; i++)
+        copy[i] = xstrdup(list[i]);
+    return copy;
+}
+
+static void start_thread(struct prober *prober, struct probe *probe,
+                         const pthread_attr_t *attributes)
+{
+    pthread_t thread;
+
+    (void)pthread_mutex_lock(&prober->lock);
+    prober->references++;
+    (void)pthread_mutex_unlock(&prober->lock);
+    if (pthread_create(&thread, attributes, run, probe) == 0)
+        return;
+    (void)pthread_mutex_lock(&prober->lock);
+    prober->view.failed = true;
+    (void)snprintf(prober->view.probe, sizeof(prober->view.probe), "%s", probe->check->name);
+    (void)snprintf(prober->view.text, sizeof(prober->view.text), "no thread to run it");
+    prober->references--;
+    (void)pthread_mutex_unlock(&prober->lock);
+    tell_owner(prober);
+}
+
 struct prober *prober_start(struct manifest *manifest, struct check_vars *vars, double pace,
                             double longest, unsigned enough, int64_t since_ms, int wake_fd)
 {
     struct prober *prober = xcalloc(1, sizeof(*prober));
+    int64_t now_ms = clock_ms(CLOCK_REALTIME);
     pthread_attr_t attributes;
 
     (void)pthread_mutex_init(&prober->lock, NULL);
@@ -167,6 +204,8 @@ struct prober *prober_start(struct manifest *manifest, struct check_vars *vars, 
     prober->vars = *vars;
     *manifest = (struct manifest){0};
     *vars = (struct check_vars){0};
+    prober->hosts = copy_list(prober->vars.hosts); /* a thread left behind outlives the owner's */
+    prober->vars.hosts = prober->hosts;
     prober->pace = pace;
     prober->longest = longest;
     prober->enough = enough;
@@ -174,32 +213,19 @@ struct prober *prober_start(struct manifest *manifest, struct check_vars *vars, 
     prober->started = clock_now(CLOCK_MONOTONIC);
     prober->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     prober->wake_fd = fcntl(wake_fd, F_DUPFD_CLOEXEC, 3);
+    if (prober->stop_fd < 0 || prober->wake_fd < 0)
+        abort(); /* nothing could stop the probes; the next start reverts */
     prober->probes = xcalloc(prober->manifest.probe_count + 1, sizeof(*prober->probes));
     prober->references = 1;
+    for (size_t i = 0; i < prober->manifest.probe_count; i++)
+        prober->probes[i] = (struct probe){.prober = prober,
+                                           .check = &prober->manifest.probes[i],
+                                           .memory = {.since_ms = since_ms, .settled_ms = now_ms}};
     (void)pthread_attr_init(&attributes);
     (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     (void)pthread_attr_setstacksize(&attributes, THREAD_STACK);
-    for (size_t i = 0; i < prober->manifest.probe_count; i++) {
-        pthread_t thread;
-
-        prober->probes[i] = (struct probe){
-            .prober = prober,
-            .check = &prober->manifest.probes[i],
-            .memory = {.since_ms = since_ms, .settled_ms = clock_ms(CLOCK_REALTIME)}};
-        (void)pthread_mutex_lock(&prober->lock);
-        prober->references++;
-        (void)pthread_mutex_unlock(&prober->lock);
-        if (pthread_create(&thread, &attributes, run, &prober->probes[i]) != 0) {
-            (void)pthread_mutex_lock(&prober->lock);
-            prober->view.failed = true;
-            (void)snprintf(prober->view.probe, sizeof(prober->view.probe), "%s",
-                           prober->manifest.probes[i].name);
-            (void)snprintf(prober->view.text, sizeof(prober->view.text), "no thread to run it");
-            prober->references--;
-            (void)pthread_mutex_unlock(&prober->lock);
-            tell_owner(prober);
-        }
-    }
+    for (size_t i = 0; i < prober->manifest.probe_count; i++)
+        start_thread(prober, &prober->probes[i], &attributes);
     (void)pthread_attr_destroy(&attributes);
     return prober;
 }

@@ -67,7 +67,7 @@ void product_show(struct product *product)
     (void)snprintf(product->told_blocked, sizeof(product->told_blocked), "%s", product->blocked);
     product->trial_release[0] = product->trial_permit[0] = '\0';
     if (trial_state_holds_trial(journal->state)) {
-        if (journal->state != STATE_REVERTING && journal->arm == ARM_RELEASE)
+        if (journal->state != STATE_REVERTING && journal->arm == TRIAL_RELEASE)
             memcpy(product->trial_release, journal->release, sizeof(product->trial_release));
         memcpy(product->trial_permit, journal->permit, sizeof(product->trial_permit));
     } else if (slot_mark_read(product->dir, current, &mark) == 0) {

@@ -57,7 +57,7 @@ static void recover_interrupted(struct product *product, bool rebooted)
 static void recover_reported(struct product *product, bool rebooted)
 {
     /* Rule 5: without an answer a reboot reverts it. */
-    if (rebooted && product->journal.arm == ARM_RELEASE)
+    if (rebooted && product->journal.arm == TRIAL_RELEASE)
         revert(product, "reverted", "unconfirmed", false);
     else
         report_put(product, product->journal.outcome, NULL);
@@ -84,7 +84,7 @@ static void recover_damaged(struct product *product, const char *why)
         (!whole || slot_mark_read(product->dir, current, &mark) < 0)) {
         memcpy(product->journal.release, current, sizeof(current));
         memcpy(product->journal.previous, previous, sizeof(previous));
-        product->journal.arm = ARM_RELEASE;
+        product->journal.arm = TRIAL_RELEASE;
         revert(product, "failed", "journal-damaged", false);
     } else if (product_set(product, STATE_IDLE, &error) < 0) {
         log_error("journal", "%s", error.text);

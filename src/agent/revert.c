@@ -76,7 +76,7 @@ static int activate_target(struct product *product, struct error *error)
         product_vars(product, release, &vars);
         if (!*journal->previous) {
             r = adapter_deactivate(&manifest, &vars, error);
-        } else if (journal->arm != ARM_PLACEBO || !manifest.disturbs) {
+        } else if (journal->arm != TRIAL_PLACEBO || !manifest.disturbs) {
             r = adapter_activate(&manifest, &vars, -1, &result, error);
             if (r == 0)
                 r = check_active_becomes(&manifest.active, &vars, release, -1, error);
@@ -92,7 +92,7 @@ static int finish(struct product *product, struct error *error)
     struct journal *journal = &product->journal;
     int r = 0;
 
-    if (journal->arm != ARM_PLACEBO && strcmp(journal->outcome, "declined") != 0) {
+    if (journal->arm != TRIAL_PLACEBO && strcmp(journal->outcome, "declined") != 0) {
         r = rejected_add(product->agent->rejected, journal->release, journal->reason,
                          clock_ms(CLOCK_REALTIME), error);
         if (r == 0)
@@ -107,7 +107,7 @@ int revert_walk(struct product *product)
     struct error error = ERROR_INIT;
     int r = 0;
 
-    if (journal->arm != ARM_PLACEBO)
+    if (journal->arm != TRIAL_PLACEBO)
         r = set_links(product, &error);
     crash_point("", "revert-linked");
     if (r == 0 && *journal->outcome && product->revert_tries == 0)
@@ -115,7 +115,7 @@ int revert_walk(struct product *product)
     if (r == 0 && !product->untouched)
         r = activate_target(product, &error);
     crash_point("", "revert-activated");
-    if (r == 0 && journal->arm != ARM_PLACEBO)
+    if (r == 0 && journal->arm != TRIAL_PLACEBO)
         set_previous(product);
     if (r == 0)
         r = finish(product, &error);

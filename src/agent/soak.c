@@ -139,7 +139,7 @@ static int look(struct product *product, struct soak *soak)
         return 0;
     }
     journal->soaked_ms = soak->before_ms + (uint64_t)((mono() - soak->started) * 1000);
-    if (product_halted(product, journal->release, &halt) && journal->arm == ARM_RELEASE)
+    if (product_halted(product, journal->release, &halt) && journal->arm == TRIAL_RELEASE)
         return 0;
     if (soak->prober)
         prober_look(soak->prober, &view);

@@ -39,7 +39,7 @@ void status_add_journal(json_t *object, const struct journal *journal)
     if (journal->changed_at > 0)
         set_number(object, "changed_at", journal->changed_at);
     set_text(object, "release", journal->release);
-    if (journal->arm != ARM_NONE)
+    if (journal->arm != TRIAL_NONE)
         set_text(object, "arm", trial_arm_name(journal->arm));
     set_text(object, "permit", journal->permit);
     if (journal->permit_at > 0)

@@ -13,8 +13,8 @@
 
 const char *trial_subject(const struct product *product)
 {
-    return product->journal.arm == ARM_PLACEBO ? product->journal.previous
-                                               : product->journal.release;
+    return product->journal.arm == TRIAL_PLACEBO ? product->journal.previous
+                                                 : product->journal.release;
 }
 
 static void revert_halted(struct product *product, const struct halt *halt)
@@ -63,7 +63,7 @@ static void activate_links(struct product *product)
         return;
     }
     r = product_set(product, STATE_ACTIVE, &error);
-    if (r == 0 && product->journal.arm == ARM_RELEASE) {
+    if (r == 0 && product->journal.arm == TRIAL_RELEASE) {
         if (*product->journal.previous)
             r = slot_set_link(product->dir, "previous", product->journal.previous, &error);
         if (r == 0)
@@ -94,7 +94,7 @@ static void activate_product(struct product *product)
         r = slot_manifest(product->dir, subject, &manifest, &error);
         if (r == 0) {
             product_vars(product, subject, &vars);
-            if (product->journal.arm != ARM_PLACEBO || !manifest.disturbs)
+            if (product->journal.arm != TRIAL_PLACEBO || !manifest.disturbs)
                 r = adapter_activate(&manifest, &vars, product->cancel_fd, &result, &error);
             crash_point("", "adapter-ran");
         }
@@ -125,7 +125,7 @@ static void confirm(struct product *product)
     struct error error = ERROR_INIT;
     int r = 0;
 
-    if (journal->arm == ARM_RELEASE) {
+    if (journal->arm == TRIAL_RELEASE) {
         memcpy(mark.from, journal->previous, sizeof(mark.from));
         memcpy(mark.permit, journal->permit, sizeof(mark.permit));
         r = slot_mark_write(product->dir, journal->release, &mark, &error);
@@ -135,7 +135,7 @@ static void confirm(struct product *product)
         log_notice("trial-confirmed", "%s: %.12s… stays", product->config->name, journal->release);
     } else {
         product->next_ask = mono();
-        journal->arm = ARM_NONE;
+        journal->arm = TRIAL_NONE;
         r = product_set(product, STATE_STAGED, &error);
         log_info("placebo-done", "%s: placebo settled", product->config->name);
     }
@@ -199,7 +199,7 @@ static int rejected_walk(struct product *product)
     int r;
 
     product->journal.release[0] = product->journal.previous[0] = '\0';
-    product->journal.arm = ARM_NONE;
+    product->journal.arm = TRIAL_NONE;
     r = product_set(product, STATE_IDLE, &error);
     if (r < 0) {
         log_error("journal", "%s", error.text);
@@ -215,7 +215,7 @@ static void leave_reverting(struct product *product)
 
     if (product->journal.state != STATE_REVERTING)
         return;
-    product->journal.arm = ARM_NONE;
+    product->journal.arm = TRIAL_NONE;
     product->next_ask = mono() + product->agent->config.poll;
     if (product_set(product, STATE_STAGED, &error) < 0)
         log_error("journal", "%s", error.text);
@@ -229,7 +229,7 @@ static bool may_be_halted(const struct product *product)
     case STATE_SOAKING:
     case STATE_INTERRUPTED:
     case STATE_REPORTED:
-        return product->journal.arm == ARM_RELEASE;
+        return product->journal.arm == TRIAL_RELEASE;
     default:
         return false;
     }

@@ -18,7 +18,7 @@ static struct journal sample(void)
 
     journal_reset(&journal);
     journal.state = STATE_SOAKING;
-    journal.arm = ARM_RELEASE;
+    journal.arm = TRIAL_RELEASE;
     memset(journal.release, 'a', 64);
     memset(journal.previous, 'b', 64);
     memset(journal.permit, 'c', 32);
