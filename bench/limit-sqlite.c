@@ -113,13 +113,15 @@ static bool open_new(const char *store, const char *path)
     char *attach = sqlite3_mprintf("ATTACH %Q AS source", store);
     bool good;
 
-    good = sqlite3_open(path, &database) == SQLITE_OK &&
-           execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                   "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-65536;"
-                   "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
-                   "PRAGMA cell_size_check=ON") &&
-           execute(attach) && copy_schema() && execute("BEGIN") && execute(prefill) &&
-           execute("COMMIT");
+    good =
+        sqlite3_open(path, &database) == SQLITE_OK &&
+        execute(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-65536;"
+            "PRAGMA wal_autocheckpoint=4000; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
+            "PRAGMA cell_size_check=ON") &&
+        execute(attach) && copy_schema() && execute("BEGIN") && execute(prefill) &&
+        execute("COMMIT");
     sqlite3_free(attach);
     return good;
 }

@@ -318,9 +318,18 @@ static int sqlite_rollouts(struct store *store, store_rollout_row *row, void *us
 static int sqlite_permit_put(struct store *store, const struct store_permit *row,
                              struct error *error)
 {
-    return sqlite_do(of(store), SQL_PERMIT_PUT, error, "ssissddiisiiiisi", row->id, row->nonce,
-                     row->device, row->rollout, row->arm, row->t, row->deadline,
-                     (int64_t)row->begin_seq, row->state, row->outcome, (int64_t)row->outcome_seq,
+    struct sqlite_store *s = of(store);
+    /* Most puts are of a permit that is there already. */
+    int r = sqlite_do(s, SQL_PERMIT_UPDATE, error, "disiiiisis", row->deadline, row->state,
+                      row->outcome, (int64_t)row->outcome_seq, (int64_t)row->interrupted_seq,
+                      (int64_t)row->regressed_seq, (int64_t)row->reverted_seq, row->boot,
+                      (int64_t)row->asked, row->id);
+
+    if (r < 0 || sqlite3_changes(s->database) > 0)
+        return r;
+    return sqlite_do(s, SQL_PERMIT_ADD, error, "ssissddiisiiiisi", row->id, row->nonce, row->device,
+                     row->rollout, row->arm, row->t, row->deadline, (int64_t)row->begin_seq,
+                     row->state, row->outcome, (int64_t)row->outcome_seq,
                      (int64_t)row->interrupted_seq, (int64_t)row->regressed_seq,
                      (int64_t)row->reverted_seq, row->boot, (int64_t)row->asked);
 }

@@ -36,6 +36,17 @@ static void a_sealed_value_is_opened_by_its_key_for_its_purpose(void **state)
     assert_string_equal(json_string_value(json_object_get(value, "text")), "line\n\"quoted\" ü");
 }
 
+static void an_envelope_is_written_as_json_text_writes_it(void **state)
+{
+    _cleanup_free_ char *text = seal(CONTEXT_PLAN), *again = NULL;
+    _cleanup_json_ json_t *envelope = NULL;
+    struct error error = ERROR_INIT;
+
+    assert_int_equal(json_parse(text, strlen(text), &envelope, &error), 0);
+    again = json_text(envelope);
+    assert_string_equal(text, again);
+}
+
 static void another_key_or_purpose_opens_nothing(void **state)
 {
     _cleanup_free_ char *text = seal(CONTEXT_PLAN);
@@ -164,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sealed_value_is_opened_by_its_key_for_its_purpose),
+        cmocka_unit_test(an_envelope_is_written_as_json_text_writes_it),
         cmocka_unit_test(another_key_or_purpose_opens_nothing),
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(what_is_no_envelope_is_refused_by_name),
