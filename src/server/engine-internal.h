@@ -174,6 +174,7 @@ struct engine {
     int failure;  /* the first error of the store in this batch */
     struct error failure_text;
     double down_until; /* monotonic: storage failed, don't try before */
+    bool was_down;      /* bodies were refused since the last commit: every gap counts */
     bool must_reload;
     bool disk_low;
     struct error disk_text;

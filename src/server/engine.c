@@ -186,6 +186,7 @@ static void look_at_disk(struct engine *engine)
     if (!low && engine->disk_low)
         log_notice("disk-well", "%s has room again: bodies are taken", engine->directory);
     engine->disk_low = low;
+    engine->was_down = engine->was_down || low;
 }
 
 /* Batches */
@@ -198,7 +199,8 @@ static bool rollout_lives(const struct server_rollout *rollout)
     return view.state == ROLLOUT_RUNNING || view.state == ROLLOUT_PAUSED;
 }
 
-/* Time in which nobody could report is nobody's failure. */
+/* Time in which nobody could report is nobody's failure. It ends with the commit: until then it
+ * counts again. */
 static void count_outage(struct engine *engine, int64_t gap_allowed)
 {
     int64_t now = engine_ms(engine), from = engine->alive_ms;
@@ -228,7 +230,6 @@ static void count_outage(struct engine *engine, int64_t gap_allowed)
         engine_log(engine, "outage", NULL, NULL, NULL,
                    "The control plane took no reports for %.1f s; open deadlines moved by it",
                    (double)(now - from) / 1000);
-    engine->alive_ms = now;
 }
 
 static int batch_begin(struct engine *engine)
@@ -240,7 +241,7 @@ static int batch_begin(struct engine *engine)
     if (engine_keep(engine, engine->store->does->begin(engine->store, &error), &error) < 0)
         return engine->failure;
     engine->writing = true;
-    count_outage(engine, ALIVE_GAP_MS);
+    count_outage(engine, engine->was_down ? 0 : ALIVE_GAP_MS);
     return engine->failure;
 }
 
@@ -258,6 +259,7 @@ static int batch_commit(struct engine *engine)
     engine->writing = false;
     if (engine->failure == 0) {
         engine->alive_ms = now;
+        engine->was_down = engine->disk_low;
         engine->heartbeat_at = engine_mono(engine);
     }
     return engine->failure;
@@ -286,6 +288,7 @@ static void batch_undo(struct engine *engine)
     engine->store->does->rollback(engine->store);
     log_error("storage", "%s", engine->failure_text.text);
     engine->down_until = engine_mono(engine) + RETRY;
+    engine->was_down = true;
     engine->halts_changed = engine->plans_changed = engine->state_changed = false;
     engine->writing = false;
     if (reload(engine, &error) < 0)

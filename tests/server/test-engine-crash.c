@@ -23,6 +23,9 @@
 #define POLICY                                                                                     \
     "{\"class\":\"routine\",\"harm_budget\":4,\"soak\":1,\"deadline\":600,"                        \
     "\"organisation_share\":1}"
+#define POLICY_SHORT                                                                               \
+    "{\"class\":\"routine\",\"harm_budget\":4,\"soak\":0.5,\"deadline\":2,"                        \
+    "\"organisation_share\":1}"
 #define DEVICES 40
 
 static struct rig rig;
@@ -327,7 +330,7 @@ static void a_full_disk_refuses_and_the_server_goes_on_by_itself_when_there_is_r
     assert_int_equal(rig_open(&rig), 0);
     rig_fleet(&rig, devices, 8, "acme");
     rig_release(&rig, 1, "payload one", release);
-    rig_start(&rig, release, POLICY, rollout);
+    rig_start(&rig, release, POLICY_SHORT, rollout);
     rig_begin(&rig, &devices[0], release, permit, arm);
     fill_disk(&ballast);
     /* The log of the database has a little room left before it must grow. */
