@@ -141,8 +141,9 @@ function chartsInWords(view) {
     const limit = count(Math.floor(view.harm_budget));
     const tosses = odds(view.log_split), rate = odds(view.log_e);
     const said = (word) => word === 'none' ? 'no evidence' : word;
-    text($('t-evidence'), `Chance of seeing this if the release were harmless, at most. Coin ` +
-         `tosses: ${said(tosses)}; failure rate: ${said(rate)}; proof: 1 in ${proof}.`);
+    text($('t-evidence'), `How rarely chance looks like this, at most. Coin tosses, were the ` +
+         `release harmless: ${said(tosses)}. Failure rate, were it tolerable: ${said(rate)}. ` +
+         `Proof: 1 in ${proof}.`);
     text($('t-proven'), `Devices that the coin tosses prove harmed: ${count(view.proven_harm)}. ` +
          `Failed with the release: ${count(view.failed)}. It halts above ${limit}.`);
     text($('t-window'), `Devices that the trials in flight could harm, at most: ` +

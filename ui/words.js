@@ -82,14 +82,16 @@ export function scoreInWords(view, tossed) {
         return 'No pair has been tossed yet.';
     if (view.k_release + view.k_placebo === 0)
         return 'No device of any pair has failed so far.';
-    const score = `The release failed ${times(view.k_release)} where its placebo had not failed ` +
-                  `before, the placebo failed ${times(view.k_placebo)}. `;
+    const score = `The release ${failed(view.k_release)} where its placebo had not failed before, ` +
+                  `the placebo ${failed(view.k_placebo)}. `;
     if (Math.exp(view.log_split) < 2)
         return score + 'That is what chance gives a harmless release, too.';
     return score + 'Were the release harmless, a score at least so lopsided would come up at ' +
            `most once in ${big(view.log_split)} rollouts.`;
 }
 
-function times(n) {
-    return n === 1 ? 'once' : n === 2 ? 'twice' : `${count(n)} times`;
+function failed(n) {
+    if (n === 0)
+        return 'never failed';
+    return `failed ${n === 1 ? 'once' : n === 2 ? 'twice' : `${count(n)} times`}`;
 }

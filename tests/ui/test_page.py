@@ -206,10 +206,13 @@ class Page(unittest.TestCase):
         self.assertEqual(browser.text('#n-proven').split()[0], str(view['proven_harm']))
         self.assertIn(f'halts above {HARM_BUDGET}', browser.text('#n-proven-more'))
         self.assertIn('It halts above 8', browser.text('#t-proven'))
-        self.assertIn('Coin tosses: 1 in', browser.text('#t-evidence'))
+        self.assertIn('were the release harmless: 1 in', browser.text('#t-evidence'))
         self.assertEqual(browser.count('.uplot canvas'), 3)
-        self.assertEqual(browser.count('#tosses .cell.failed'),
-                         view['failed'] + view['placebo_failed'] - view['silent'])
+        for outcome in ('failed', 'reverted', 'healthy'):
+            tossed = sum((pair['release_outcome'], pair['placebo_outcome']).count(outcome)
+                         for pair in view['pair_list'])
+            browser.wait(f'the strip has {tossed} devices that are {outcome}',
+                         lambda o=outcome, n=tossed: browser.count(f'#tosses .cell.{o}') == n)
         self.assertIn('probe well', browser.text('#failures'))
         moments = browser.text('#moments')
         for words in ('Stage “first” opened', 'Stage “all” opened', 'Halted'):
