@@ -191,7 +191,7 @@ static void remember(struct server_rollout *rollout, const struct rollout_decisi
                     decision->t);
         tell_failure(rollout, decision->device, SILENCE, decision->arm, decision->t);
     }
-    story_decision(&rollout->story, decision);
+    story_decision(&rollout->story, rollout->fold, decision);
 }
 
 static void mark_obeyed(struct server_rollout *rollout, uint32_t number)

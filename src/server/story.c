@@ -40,7 +40,8 @@ void story_free(struct story *story)
 
 /* Figures over time */
 
-static struct story_point look(const struct rollout *fold, uint64_t obeyed)
+static struct story_point look(const struct story *story, const struct rollout *fold,
+                               uint64_t obeyed)
 {
     struct rollout_view view;
 
@@ -48,7 +49,7 @@ static struct story_point look(const struct rollout *fold, uint64_t obeyed)
     return (struct story_point){
         .t = view.t,
         .log_split = view.log_split,
-        .log_e = view.log_e,
+        .log_e = story->halted ? story->log_e : view.log_e,
         .window_used = view.window_used,
         .proven_harm = view.proven_harm,
         .failed = view.failed - obeyed,
@@ -83,7 +84,7 @@ void story_figures(struct story *story, const struct rollout *fold, uint64_t obe
     } else if (interval(story, t) != interval(story, story->t)) {
         while (story->point_count == STORY_POINTS)
             thin(story);
-        story->points[story->point_count++] = look(fold, obeyed);
+        story->points[story->point_count++] = look(story, fold, obeyed);
     }
     story->t = t;
 }
@@ -110,7 +111,7 @@ json_t *story_points_json(const struct story *story, const struct rollout *fold,
                           double after)
 {
     json_t *list = json_array();
-    struct story_point now = look(fold, obeyed);
+    struct story_point now = look(story, fold, obeyed);
 
     for (size_t i = 0; i < story->point_count; i++)
         if (story->points[i].t > after && story->points[i].t < now.t)
@@ -140,7 +141,17 @@ static const char *moment_name(enum rollout_decision_type type)
     }
 }
 
-void story_decision(struct story *story, const struct rollout_decision *decision)
+static void keep_halt(struct story *story, const struct rollout *fold)
+{
+    struct rollout_view view;
+
+    rollout_look(fold, &view);
+    story->halted = true;
+    story->log_e = view.log_e;
+}
+
+void story_decision(struct story *story, const struct rollout *fold,
+                    const struct rollout_decision *decision)
 {
     const struct rollout_because *because = &decision->because;
     bool caused = decision->type == DECISION_PAUSE || decision->type == DECISION_RESUME ||
@@ -148,6 +159,8 @@ void story_decision(struct story *story, const struct rollout_decision *decision
 
     if (!moment_name(decision->type))
         return;
+    if (decision->type == DECISION_HALT && !story->halted)
+        keep_halt(story, fold);
     if (!story->moments)
         story->moments = xcalloc(STORY_MOMENTS, sizeof *story->moments);
     if (story->moment_count == STORY_MOMENTS) {

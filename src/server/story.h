@@ -33,6 +33,8 @@ struct story {
     size_t point_count;
     double every; /* seconds between two points; doubles when all are taken */
     double t;     /* of the last event */
+    bool halted;
+    double log_e; /* at the halt: the trials that obey it are no evidence */
     struct story_moment *moments;
     size_t moment_count;
     struct story_failure *failures; /* oldest first */
@@ -44,8 +46,10 @@ void story_free(struct story *story);
 /* Before an event of time `t` is applied: keeps the figures as they are when the event is in a new
  * interval. `obeyed` of the fold's failures are trials that obeyed a halt. */
 void story_figures(struct story *story, const struct rollout *fold, uint64_t obeyed, double t);
-/* Of all decisions only those that change the rollout's course are kept. */
-void story_decision(struct story *story, const struct rollout_decision *decision);
+/* Of all decisions only those that change the rollout's course are kept. Called after the event
+ * that the decision fell at, before the next one. */
+void story_decision(struct story *story, const struct rollout *fold,
+                    const struct rollout_decision *decision);
 /* `device` by its id. */
 void story_failure(struct story *story, double t, const char *device, const char *organisation,
                    const char *why, enum rollout_arm arm);
