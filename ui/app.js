@@ -179,12 +179,16 @@ const stream = new Stream({
         show();
     },
     live() {
+        if (lost !== null)
+            said = null;
         lost = null;
         $('live').dataset.live = 'yes';
         text($('live-text'), 'Live');
         showLost();
     },
     lost({retryAt}) {
+        if (lost === null) // the countdown beside it would be read out every second
+            text($('say'), 'Not live: the control plane does not answer.');
         lost = {since: stream.heard, retryAt};
         detail.after = 0;
         $('live').dataset.live = 'no';
