@@ -38,7 +38,7 @@ static void add_evidence(struct buf *text, const char *label, double log_value,
 {
     buf_addf(text, "%-13s", label);
     add_bar(text, log_value / log_threshold, log_value >= log_threshold ? "red" : "yellow");
-    buf_addf(text, "  ln e = %.2f of %.2f\n", log_value, log_threshold);
+    buf_addf(text, "  ln e = %.2f of %.2f\n", round(log_value * 100) / 100 + 0.0, log_threshold);
 }
 
 /* What is left of the fleet at the speed so far; nothing sensible before a few have settled. */
