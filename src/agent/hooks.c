@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static bool named(const char *variable, const char *prefix, const char *point)
 {
@@ -18,10 +17,10 @@ static bool named(const char *variable, const char *prefix, const char *point)
 void crash_point(const char *prefix, const char *point)
 {
     if (named("MAESLANT_AGENT_CRASH_AT", prefix, point))
-        (void)kill(getpid(), SIGKILL);
+        (void)raise(SIGKILL);
     if (named("MAESLANT_AGENT_STOP_AT", prefix, point)) {
         (void)unsetenv("MAESLANT_AGENT_STOP_AT");
-        (void)kill(getpid(), SIGSTOP);
+        (void)raise(SIGSTOP); /* to this thread: it goes no further */
     }
 }
 #else
