@@ -15,6 +15,7 @@
 
 #define CPU_SLACK 5 /* seconds of CPU beyond the wall-clock limit before the kernel steps in */
 #define RECORD_OUTPUT 4096
+#define LAST_LINES 3
 
 /* The folder that goes away: payload/ unpacked, scratch/ empty. */
 struct bench {
@@ -124,6 +125,19 @@ static int run_step(const struct lab_step *step, const struct pair_text *vars, s
     return r;
 }
 
+/* The last lines of the output: what is wrong seldom stands in the very last. */
+static const char *last_words(const char *output, int *ret_len)
+{
+    size_t end = strlen(output), from, lines = 0;
+    while (end > 0 && output[end - 1] == '\n')
+        end--;
+    for (from = end; from > 0; from--)
+        if (output[from - 1] == '\n' && ++lines == LAST_LINES)
+            break;
+    *ret_len = (int)(end - from);
+    return output + from;
+}
+
 static int run_named(const char *name, const struct lab_step *step, const struct pair_text *vars,
                      size_t var_count, const char *cwd, struct lab_verdict *ret,
                      struct error *error)
@@ -133,15 +147,10 @@ static int run_named(const char *name, const struct lab_step *step, const struct
         return error_prefix(error, r, "lab.%s", name);
     if (ret->passed)
         return 0;
-    const char *last = ret->output ? ret->output : "";
-    size_t len = strlen(last);
-    while (len && last[len - 1] == '\n')
-        len--;
-    const char *line = len ? memrchr(last, '\n', len) : NULL;
-    line = line ? line + 1 : last;
+    int len;
+    const char *words = last_words(ret->output ? ret->output : "", &len);
     return error_set(error, -EPERM, "the lab refuses the release: lab.%s ended with %s%s%.*s", name,
-                     ret->why, len ? "; its last words: " : "", (int)(len - (size_t)(line - last)),
-                     line);
+                     ret->why, len ? "; its last words: " : "", len, words);
 }
 
 int lab_run(const struct manifest *manifest, const char *release_dir, const char *lab_dir,

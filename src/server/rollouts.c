@@ -538,6 +538,7 @@ void call_rollout_show(struct engine *engine, struct engine_request *request)
                                                      : json_object());
     json_object_set_new(ret, "stages", stages_of(rollout));
     json_object_set_new(ret, "pair_list", view_pairs(rollout, 200));
+    json_object_set_new(ret, "failures", story_failures_json(&rollout->story));
     json_object_set_new(ret, "decisions", decisions_of(engine, rollout));
     json_object_set_new(ret, "explain", explain_rollout(engine, rollout));
     json_object_set_new(ret, "device_states", device_states(engine, rollout));
