@@ -142,6 +142,7 @@ struct engine {
     pthread_mutex_t queue_lock;
     pthread_cond_t queue_signal;
     struct engine_request *queue, **queue_end;
+    size_t queue_count, queue_wanted; /* requests that wait; so many wake the engine */
     bool stopping;
 
     pthread_mutex_t lock;

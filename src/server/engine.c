@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 #define BATCH 512
-#define BATCH_LARGE 64 /* after so many, waiting a little for more is worth it */
-#define BATCH_WAIT 0.002
+/* Every commit costs the same whatever it holds, so one that follows another closely waits a little
+ * for company. */
+#define GATHER_SECONDS 0.001
 #define HEARTBEAT 1.0
 #define STATE_EVERY 0.2
 #define RETRY 1.0 /* seconds until storage that failed is tried again */
@@ -99,46 +100,41 @@ void engine_submit(struct engine *engine, struct engine_request *request)
     pthread_mutex_lock(&engine->queue_lock);
     *engine->queue_end = request;
     engine->queue_end = &request->next;
-    pthread_cond_signal(&engine->queue_signal);
+    if (++engine->queue_count >= engine->queue_wanted || calls[request->call].urgent)
+        pthread_cond_signal(&engine->queue_signal);
     pthread_mutex_unlock(&engine->queue_lock);
 }
 
-static void wait_until(struct engine *engine, double seconds)
+/* With the queue's lock; also returns when a request is urgent or the engine is to stop. */
+static void wait_for(struct engine *engine, size_t requests, double seconds)
 {
     struct timespec until;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
     if (!(seconds > 0))
         return;
     if (seconds > 1)
         seconds = 1;
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(seconds * 1e9);
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
+    engine->queue_wanted = requests;
     pthread_cond_timedwait(&engine->queue_signal, &engine->queue_lock, &until);
-}
-
-static size_t count_queue(const struct engine *engine)
-{
-    size_t count = 0;
-
-    for (const struct engine_request *r = engine->queue; r && count < BATCH; r = r->next)
-        count++;
-    return count;
+    engine->queue_wanted = 1;
 }
 
 /* The next requests, at most BATCH, in order; `ret_stop` when it is time to end. */
-static struct engine_request *take(struct engine *engine, double idle, size_t last, size_t *ret,
-                                   bool *ret_stop)
+static struct engine_request *take(struct engine *engine, double idle, double last, bool *ret_stop)
 {
     struct engine_request *first, **end;
     size_t count = 0;
 
     pthread_mutex_lock(&engine->queue_lock);
     if (!engine->queue && !engine->stopping)
-        wait_until(engine, idle);
-    if (last >= BATCH_LARGE && !engine->stopping && engine->queue && count_queue(engine) < last)
-        wait_until(engine, BATCH_WAIT);
+        wait_for(engine, 1, idle);
+    if (engine->queue && !engine->stopping && engine->queue_count < BATCH &&
+        clock_now(CLOCK_MONOTONIC) - last < GATHER_SECONDS)
+        wait_for(engine, BATCH, GATHER_SECONDS);
     first = engine->queue;
     for (end = &engine->queue; *end && count < BATCH; end = &(*end)->next)
         count++;
@@ -150,9 +146,9 @@ static struct engine_request *take(struct engine *engine, double idle, size_t la
         engine->queue = NULL;
         engine->queue_end = &engine->queue;
     }
+    engine->queue_count -= count;
     *ret_stop = engine->stopping && !first;
     pthread_mutex_unlock(&engine->queue_lock);
-    *ret = count;
     return first;
 }
 
@@ -430,13 +426,16 @@ static double idle_time(struct engine *engine)
 static void *run(void *pointer)
 {
     struct engine *engine = pointer;
-    size_t last = 0;
+    double last = -1; /* when the last batch with requests was through */
     bool stop = false;
 
     while (!stop) {
-        struct engine_request *requests = take(engine, idle_time(engine), last, &last, &stop);
+        struct engine_request *requests = take(engine, idle_time(engine), last, &stop);
+        bool any = requests != NULL;
 
         run_batch(engine, requests);
+        if (any)
+            last = clock_now(CLOCK_MONOTONIC);
     }
     return NULL;
 }
@@ -569,6 +568,7 @@ int engine_open(const struct engine_options *options, struct engine **ret, struc
         xmemdup(options->release_keys, options->release_key_count * sizeof *options->release_keys);
     engine->options.release_keys = engine->release_keys;
     engine->queue_end = &engine->queue;
+    engine->queue_wanted = 1;
     engine->leashes_end = &engine->leashes;
     engine->rollouts.by_pointer = true;
     engine->plans.by_pointer = true;
