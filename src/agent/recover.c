@@ -63,32 +63,44 @@ static void recover_reported(struct product *product, bool rebooted)
         report_put(product, product->journal.outcome, NULL);
 }
 
-/* The links decide when the journal cannot: a whole slot that was confirmed, else the one before.
- */
+/* The links decide when the journal cannot: `current` if it is whole and was confirmed, else the
+ * one before it. True when it goes back. */
+static bool go_by_links(struct product *product)
+{
+    struct slot_mark mark;
+    char current[65], previous[65];
+
+    (void)slot_link(product->dir, "current", current, NULL);
+    (void)slot_link(product->dir, "previous", previous, NULL);
+    if (!*previous || strcmp(current, previous) == 0 ||
+        slot_verify(product->dir, previous, NULL) < 0)
+        return false;
+    if (*current && slot_mark_read(product->dir, current, &mark) == 0 &&
+        slot_verify(product->dir, current, NULL) == 0)
+        return false;
+    journal_reset(&product->journal);
+    memcpy(product->journal.release, current, sizeof(current));
+    memcpy(product->journal.previous, previous, sizeof(previous));
+    product->journal.arm = TRIAL_RELEASE;
+    revert(product, "failed", "journal-damaged", false);
+    return true;
+}
+
+/* A copy is kept for people. The damaged file itself stays until a whole record takes its place: a
+ * cut in between must find the damage again. */
 static void recover_damaged(struct product *product, const char *why)
 {
     _cleanup_free_ char *kept = path_join(product->dir, "journal.damaged");
+    _cleanup_buf_ struct buf text = BUF_INIT;
     struct error error = ERROR_INIT;
-    struct slot_mark mark;
-    char current[65], previous[65];
-    bool whole;
 
     log_error("journal-damaged", "%s; kept as %s, goes by the links", why, kept);
-    (void)file_rename(AT_FDCWD, product->journal_path, kept, NULL);
+    if (file_read(AT_FDCWD, product->journal_path, 1024 * 1024, &text, &error) < 0 ||
+        file_write(AT_FDCWD, kept, text.data ? text.data : "", text.len, 0600, &error) < 0)
+        log_warning("journal-damaged", "%s", error.text);
     journal_reset(&product->journal);
-    (void)slot_link(product->dir, "current", current, NULL);
-    (void)slot_link(product->dir, "previous", previous, NULL);
-    whole = *current && slot_verify(product->dir, current, &error) == 0;
-    if (*previous && strcmp(current, previous) != 0 &&
-        slot_verify(product->dir, previous, NULL) == 0 &&
-        (!whole || slot_mark_read(product->dir, current, &mark) < 0)) {
-        memcpy(product->journal.release, current, sizeof(current));
-        memcpy(product->journal.previous, previous, sizeof(previous));
-        product->journal.arm = TRIAL_RELEASE;
-        revert(product, "failed", "journal-damaged", false);
-    } else if (product_set(product, STATE_IDLE, &error) < 0) {
+    if (!go_by_links(product) && product_set(product, STATE_IDLE, &error) < 0)
         log_error("journal", "%s", error.text);
-    }
     (void)pthread_mutex_lock(&product->agent->lock);
     (void)snprintf(product->blocked, sizeof(product->blocked), "journal-damaged");
     (void)pthread_mutex_unlock(&product->agent->lock);
@@ -122,6 +134,11 @@ void product_recover(struct product *product)
     if (r < 0 && r != -ENOENT) {
         recover_damaged(product, error.text);
         rebooted = false;
+    } else if (r == -ENOENT) {
+        rebooted = false;
+        if (go_by_links(product)) /* a first use has no `previous` yet */
+            log_error("journal-missing", "%s: there is none, though a trial was on",
+                      product->config->name);
     } else {
         rebooted = *journal->boot && strcmp(journal->boot, product->agent->boot) != 0;
     }

@@ -93,8 +93,9 @@ static int finish(struct product *product, struct error *error)
     int r = 0;
 
     if (journal->arm != TRIAL_PLACEBO && strcmp(journal->outcome, "declined") != 0) {
-        r = rejected_add(product->agent->rejected, journal->release, journal->reason,
-                         clock_ms(CLOCK_REALTIME), error);
+        if (*journal->release)
+            r = rejected_add(product->agent->rejected, journal->release, journal->reason,
+                             clock_ms(CLOCK_REALTIME), error);
         if (r == 0)
             r = product_set(product, STATE_REJECTED, error);
     }

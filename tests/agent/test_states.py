@@ -204,16 +204,22 @@ def a_crash_after_going_on_from_an_interruption_reverts(programs):
 
 
 def a_damaged_journal_is_kept_and_the_links_decide(programs):
-    with World(programs) as world:
-        device, first, _, _ = crash(world, 'after-soaking', policy={'soak': '30s'})
-        end_of_server(world)
-        journal = device.state_folder(PRODUCT) / 'journal'
-        journal.write_bytes(journal.read_bytes()[:-10])
-        device.reboot()
-        settle(device, 'idle')
-        expect(running(device) == first and whole(device) == first, 'the confirmed one')
-        expect((device.state_folder(PRODUCT) / 'journal.damaged').exists(), 'kept')
-        expect(device.blocked(PRODUCT) == 'journal-damaged', device.blocked(PRODUCT))
+    for damage in ('torn', 'gone'):
+        with World(programs) as world:
+            device, first, _, _ = crash(world, 'after-soaking', policy={'soak': '30s'})
+            end_of_server(world)
+            journal = device.state_folder(PRODUCT) / 'journal'
+            if damage == 'torn':
+                journal.write_bytes(journal.read_bytes()[:-10])
+            else:
+                journal.unlink()
+            device.reboot()
+            wait_until('the confirmed one runs', lambda: running(device) == first)
+            settle(device, 'idle')
+            expect(whole(device) == first, 'and is current')
+            if damage == 'torn':
+                expect((device.state_folder(PRODUCT) / 'journal.damaged').exists(), 'kept')
+                expect(device.blocked(PRODUCT) == 'journal-damaged', device.blocked(PRODUCT))
 
 
 TESTS = [test for name, test in list(globals().items())
