@@ -182,22 +182,23 @@ static bool measure(size_t batch)
                   " WHERE e.call = 'report' ORDER BY e.number",
                   &permits) &&
         execute("DETACH source");
-    double seconds;
+    double seconds, cpu;
 
     if (good && (evidence.count == 0 || permits.count != evidence.count)) {
         fprintf(stderr, "limit-sqlite: %zu reports and %zu permits of them in the store\n",
                 evidence.count, permits.count);
         good = false;
     }
+    cpu = clock_now(CLOCK_PROCESS_CPUTIME_ID);
     seconds = clock_now(CLOCK_MONOTONIC);
     good = good && insert_all(&evidence, &events, &permits, batch);
     seconds = clock_now(CLOCK_MONOTONIC) - seconds;
+    cpu = clock_now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     if (good)
-        printf("{\"reports\":%zu,\"rows\":%zu,\"batch\":%zu,\"seconds\":%.4f,"
-               "\"per_second\":%.0f,\"rows_per_second\":%.0f}\n",
-               evidence.count, evidence.count + events.count + permits.count, batch, seconds,
-               (double)evidence.count / seconds,
-               (double)(evidence.count + events.count + permits.count) / seconds);
+        printf("{\"reports\":%zu,\"rows\":%zu,\"batch\":%zu,\"seconds\":%.4f,\"cpu_seconds\":%.4f,"
+               "\"per_second\":%.0f,\"per_cpu_second\":%.0f}\n",
+               evidence.count, evidence.count + events.count + permits.count, batch, seconds, cpu,
+               (double)evidence.count / seconds, (double)evidence.count / cpu);
     free_rows(&evidence);
     free_rows(&events);
     free_rows(&permits);
