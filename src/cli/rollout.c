@@ -47,7 +47,7 @@ static const char start_usage[] =
     "usage: maeslant rollout start RELEASE [--policy FILE] [--name NAME] [connection options]\n"
     "\n"
     "Starts to let a published release out, stage by stage. The policy is the manifest's unless\n"
-    "--policy gives another (YAML, the keys of DESIGN §5, with or without the word `policy:`).\n"
+    "--policy gives another: maeslant-policy(5), YAML with or without the word `policy:`.\n"
     "\n"
     "  --policy FILE  the rollout's policy\n"
     "  --name NAME    its name (product and sequence, and a number when taken)\n"
