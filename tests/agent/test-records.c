@@ -11,6 +11,7 @@
 #include "agent/outbox.h"
 #include "agent/paths.h"
 #include "agent/plan.h"
+#include "agent/product.h"
 #include "agent/rejected.h"
 #include "base/encode.h"
 #include "trust/envelope.h"
@@ -211,6 +212,28 @@ static void a_device_has_the_place_that_the_protocol_gives_it(void **state)
                 place * 18446744073709551616.0 >= (double)expected - 4096);
 }
 
+static void one_product_at_a_time_holds_the_devices_trial(void **state)
+{
+    _cleanup_scratch_ char *dir = scratch_make();
+    struct config_product names[] = {{.name = (char *)"one"}, {.name = (char *)"two"}};
+    struct agent agent = {.trial_path = path_join(dir, "trial")};
+    struct product one = {.agent = &agent, .config = &names[0]};
+    struct product two = {.agent = &agent, .config = &names[1]};
+    struct error error = ERROR_INIT;
+
+    (void)pthread_mutex_init(&agent.trial_lock, NULL);
+    assert_int_equal(trial_take(&one, &error), 0);
+    assert_int_equal(trial_take(&two, &error), -EBUSY);
+    assert_non_null(strstr(error.text, "one holds the device's one trial"));
+    assert_int_equal(trial_take(&one, &error), 0);
+    trial_drop(&two); /* what it does not hold */
+    assert_int_equal(trial_take(&two, &error), -EBUSY);
+    trial_drop(&one);
+    assert_int_equal(trial_take(&two, &error), 0);
+    (void)pthread_mutex_destroy(&agent.trial_lock);
+    free(agent.trial_path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_halts_list_never_goes_back_and_is_believed_by_its_signature_only),
         cmocka_unit_test(nothing_is_made_outside_the_root_though_a_link_leads_there),
         cmocka_unit_test(a_device_has_the_place_that_the_protocol_gives_it),
+        cmocka_unit_test(one_product_at_a_time_holds_the_devices_trial),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

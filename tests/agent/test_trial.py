@@ -149,6 +149,11 @@ def what_does_not_fit_asks_for_no_permit(programs):
              ({'exclude': [{'os': 'test'}]}, {}, 'excluded'),
              ({'probes': [{'name': 'p', 'kind': 'exec', 'command': ['/bin/${nothing}']}]}, {},
               'contract'),
+             ({'state': {'paths': ['/srv/state'], 'on_revert': 'snapshot'}}, {}, 'agent-too-old'),
+             ({'state': {'paths': ['/srv/state'], 'on_revert': 'irreversible'}}, {},
+              'irreversible'),
+             ({'state': {'paths': ['/usr/lib/state']}},
+              {'product': {'paths_owned_by_packages': 'refuse'}}, 'package-path'),
              ({}, {'extra': {'min_free': '900000GiB'}}, 'disk'))
     for members, options, reason in cases:
         with World(programs) as world:
