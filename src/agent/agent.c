@@ -187,6 +187,7 @@ int agent_open(const char *root, struct agent *ret, struct error *error)
     if (r < 0)
         return r;
     ret->outbox = path_join(ret->paths.state, "outbox");
+    ret->unkept = json_array();
     ret->rejected = path_join(ret->paths.state, "rejected");
     ret->trial_path = path_join(ret->paths.state, "trial");
     r = load_boot(ret, error);
@@ -224,6 +225,7 @@ void agent_close(struct agent *agent)
     config_free(&agent->config);
     paths_free(&agent->paths);
     free(agent->outbox);
+    json_decref(agent->unkept);
     free(agent->rejected);
     free(agent->trial_path);
     if (agent->stop_fd >= 0)

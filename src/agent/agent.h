@@ -60,6 +60,7 @@ struct product {
     char watch_release[65];
     bool regressed;
     double revert_by; /* of a confirmed release that was halted; 0: none */
+    int64_t revert_halt; /* number of the halt that set these times */
     char revert_release[65];
     char told_back[65]; /* regressed, and the server said revert */
     bool adopted, server_away;
@@ -68,6 +69,7 @@ struct product {
     unsigned revert_tries;
     double revert_pause;
     bool untouched;                    /* by the adapter, in this trial */
+    bool revert_told, revert_done;     /* the outcome is in the outbox; the product is back */
     char verdict_text[CHECK_TAIL + 1]; /* for the report's log */
     struct check_usage usage;          /* of the product in this trial, by its process probes */
     double soak_seconds;
@@ -88,6 +90,7 @@ struct agent {
     struct halts halts;
     struct counter counter;
     char *outbox, *rejected, *trial_path;
+    json_t *unkept; /* reports that the disk did not take, oldest first; under `lock` */
     char boot[37];
     uint64_t boots;
     pthread_mutex_t lock;

@@ -132,6 +132,41 @@ static bool is_final(const struct reply *reply)
     return true;
 }
 
+/* The first report that waits in memory, or NULL. */
+static json_t *unkept_first(struct agent *agent)
+{
+    json_t *body;
+
+    (void)pthread_mutex_lock(&agent->lock);
+    body = json_incref(json_array_get(agent->unkept, 0));
+    (void)pthread_mutex_unlock(&agent->lock);
+    return body;
+}
+
+static void unkept_drop(struct agent *agent)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    (void)json_array_remove(agent->unkept, 0);
+    (void)pthread_mutex_unlock(&agent->lock);
+}
+
+/* What the disk did not take is tried again; nothing waits in memory that could be durable. */
+static void keep_unkept(struct agent *agent)
+{
+    for (;;) {
+        _cleanup_json_ json_t *body = unkept_first(agent);
+        const char *permit = "", *outcome = "";
+
+        if (!body)
+            return;
+        (void)json_may_string(body, "", "permit", 32, &permit, NULL);
+        (void)json_may_string(body, "", "outcome", 15, &outcome, NULL);
+        if (outbox_put(agent->outbox, permit, outcome, body, NULL) < 0)
+            return;
+        unkept_drop(agent);
+    }
+}
+
 /* Sends the oldest report. -ENOENT: none waits. */
 static int deliver_one(struct courier *courier, struct http_client *http, double timeout,
                        int cancel_fd)
@@ -143,8 +178,12 @@ static int deliver_one(struct courier *courier, struct http_client *http, double
     _cleanup_reply_ struct reply reply = {0};
     struct error error = ERROR_INIT;
     const char *answer = "refused";
-    int r = outbox_first(agent->outbox, &name, &body, &error);
+    int r;
 
+    keep_unkept(agent);
+    r = outbox_first(agent->outbox, &name, &body, &error);
+    if (r == -ENOENT && (body = unkept_first(agent)))
+        r = 0;
     if (r < 0)
         return r;
     sent = json_copy(body);
@@ -153,16 +192,19 @@ static int deliver_one(struct courier *courier, struct http_client *http, double
     if (r == 0 && reply.status == 200)
         r = json_need_string(reply.value, "answer", "answer", 15, &answer, &error);
     else if (r == 0 && is_final(&reply))
-        log_error("report-refused", "%s: %s", name, reply.problem);
+        log_error("report-refused", "%s: %s", name ? name : "a report", reply.problem);
     else if (r == 0)
         r = error_set(&error, -EAGAIN, "%s", reply.problem ? reply.problem : "no answer");
     if (r < 0) {
         if (r != -ECANCELED)
-            log_info("report-waits", "%s: %s", name, error.text);
+            log_info("report-waits", "%s: %s", name ? name : "a report", error.text);
         return r == -ENOENT ? -EAGAIN : r;
     }
     hand_over(agent, body, answer);
-    return outbox_drop(agent->outbox, name, &error);
+    if (name)
+        return outbox_drop(agent->outbox, name, &error);
+    unkept_drop(agent);
+    return 0;
 }
 
 static void wait_until(struct courier *courier, double until)

@@ -136,8 +136,7 @@ bool halts_find(struct halts *halts, const char *release, struct halt *ret)
         if (strcmp(json_string_value(json_object_get(item, "release")), release) != 0)
             continue;
         read_halt(item, ret);
-        found = true;
-        break;
+        found = true; /* a later one for the same release says to hurry */
     }
     (void)pthread_mutex_unlock(&halts->lock);
     return found;

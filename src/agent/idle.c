@@ -112,7 +112,7 @@ static const struct plan_release *find_offer(struct product *product)
     for (size_t i = 0; product->plan && i < product->plan->count; i++) {
         const struct plan_release *offer = &product->plan->releases[i];
 
-        if (!offer->running || offer->sequence <= product->sequence ||
+        if (!offer->offered || offer->sequence <= product->sequence ||
             strcmp(offer->release, product->shown_current) == 0 ||
             product_halted(product, offer->release, &halt))
             continue;
@@ -343,8 +343,9 @@ static void obey_halt(struct product *product)
         product_block(product, "no-way-back");
         return;
     }
-    if (strcmp(product->revert_release, current) != 0) {
+    if (strcmp(product->revert_release, current) != 0 || product->revert_halt != halt.number) {
         memcpy(product->revert_release, current, sizeof(product->revert_release));
+        product->revert_halt = halt.number;
         product->revert_by = mono() + (told ? 0.001 : halt.now ? ANSWER_WAIT : halt.spread);
         product->next_revert = halt.now || told ? 0 : mono() + halt.spread * random_unit();
     }

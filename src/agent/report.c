@@ -85,7 +85,12 @@ void report_put(struct product *product, const char *outcome, const char *text)
     if (!*product->journal.permit)
         return;
     body = report_body(product, outcome, text);
-    if (outbox_put(product->agent->outbox, product->journal.permit, outcome, body, &error) < 0)
-        log_error("report-not-kept", "%s: %s", product->config->name, error.text);
+    if (outbox_put(product->agent->outbox, product->journal.permit, outcome, body, &error) < 0) {
+        log_error("report-not-kept", "%s: %s; it waits in memory", product->config->name,
+                  error.text);
+        (void)pthread_mutex_lock(&product->agent->lock);
+        (void)json_array_append(product->agent->unkept, body);
+        (void)pthread_mutex_unlock(&product->agent->lock);
+    }
     courier_wake(product->agent->courier);
 }

@@ -25,6 +25,7 @@ void revert_begin(struct product *product, const struct verdict *verdict)
         verdict->exit_status >= 0 && verdict->exit_status <= 255 ? verdict->exit_status : -1;
     journal->signal = verdict->signal > 0 ? verdict->signal : 0;
     product->revert_tries = 0;
+    product->revert_told = product->revert_done = false;
     product->untouched = verdict->untouched;
     (void)snprintf(product->verdict_text, sizeof(product->verdict_text), "%s%s%s",
                    verdict->text ? verdict->text : "", verdict->tail && *verdict->tail ? "\n" : "",
@@ -102,6 +103,19 @@ static int finish(struct product *product, struct error *error)
     return r;
 }
 
+/* A failure is told at once, since others' permits hang on it; that the device went back only when
+ * it is back, since its availability group waits for that. */
+static void tell(struct product *product)
+{
+    const char *outcome = product->journal.outcome;
+
+    if (!*outcome || product->revert_told ||
+        (strcmp(outcome, "reverted") == 0 && !product->revert_done))
+        return;
+    report_put(product, outcome, product->verdict_text);
+    product->revert_told = true;
+}
+
 int revert_walk(struct product *product)
 {
     struct journal *journal = &product->journal;
@@ -111,15 +125,19 @@ int revert_walk(struct product *product)
     if (journal->arm != TRIAL_PLACEBO)
         r = set_links(product, &error);
     crash_point("", "revert-linked");
-    if (r == 0 && *journal->outcome && product->revert_tries == 0)
-        report_put(product, journal->outcome, product->verdict_text);
-    if (r == 0 && !product->untouched)
+    if (r == 0)
+        tell(product);
+    if (r == 0 && !product->untouched && !product->revert_done)
         r = activate_target(product, &error);
+    if (r == 0)
+        product->revert_done = true;
     crash_point("", "revert-activated");
     if (r == 0 && journal->arm != TRIAL_PLACEBO)
         set_previous(product);
-    if (r == 0)
+    if (r == 0) {
+        tell(product);
         r = finish(product, &error);
+    }
     if (r == 0) {
         log_notice("trial-reverted", "%s: back on %.12s…", product->config->name,
                    *journal->previous ? journal->previous : "nothing");

@@ -311,6 +311,9 @@ json_t *explain_rollout(struct engine *engine, struct server_rollout *rollout);
 /* halts.c */
 void halt_add(struct engine *engine, struct server_rollout *rollout,
               const struct rollout_decision *decision);
+/* A person's `now` for a rollout that is halted: confirmed devices no longer spread in time. */
+void halt_hurry(struct engine *engine, struct server_rollout *rollout, const char *by,
+                const char *reason);
 void halt_from_row(struct engine *engine, const struct store_halt *row);
 void halts_publish(struct engine *engine);
 

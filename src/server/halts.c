@@ -28,18 +28,15 @@ static char *reason_of(const struct rollout_because *because)
                      because->n);
 }
 
-void halt_add(struct engine *engine, struct server_rollout *rollout,
-              const struct rollout_decision *decision)
+/* `halt` is complete but for its number and time. */
+static void publish(struct engine *engine, struct halt *halt)
 {
-    struct halt *halt = append(engine, rollout);
+    const struct server_rollout *rollout = halt->rollout;
     const struct manifest *manifest = &rollout->release->manifest;
     struct error error;
 
     halt->number = engine->halt_count > 1 ? engine->halts[engine->halt_count - 2].number + 1 : 1;
-    halt->reason = reason_of(&decision->because);
     halt->at_ms = engine_wall_ms(engine);
-    halt->revert = rollout->policy.on_halt_revert;
-    halt->now = engine->halt_now;
     halt->spread_ms = halt->now ? 0 : REVERT_SPREAD_MS;
     engine->halts_changed = true;
     if (engine->failure == 0)
@@ -59,6 +56,34 @@ void halt_add(struct engine *engine, struct server_rollout *rollout,
                                                   },
                                                   &error),
                     &error);
+}
+
+void halt_add(struct engine *engine, struct server_rollout *rollout,
+              const struct rollout_decision *decision)
+{
+    struct halt *halt = append(engine, rollout);
+
+    halt->reason = reason_of(&decision->because);
+    halt->revert = rollout->policy.on_halt_revert;
+    halt->now = engine->halt_now;
+    publish(engine, halt);
+}
+
+void halt_hurry(struct engine *engine, struct server_rollout *rollout, const char *by,
+                const char *reason)
+{
+    struct halt *halt;
+
+    for (size_t i = engine->halt_count; i-- > 0;)
+        if (engine->halts[i].rollout == rollout && engine->halts[i].now)
+            return;
+    halt = append(engine, rollout);
+    halt->reason = xstrdup(reason && *reason ? reason : "halted by a person");
+    halt->revert = rollout->policy.on_halt_revert;
+    halt->now = true;
+    publish(engine, halt);
+    engine_log(engine, "rollout-hurried", by, rollout->id, NULL,
+               "Confirmed devices go back at once: %s", halt->reason);
 }
 
 void halt_from_row(struct engine *engine, const struct store_halt *row)

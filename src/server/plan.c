@@ -145,9 +145,12 @@ static double admit_of(const struct engine *engine, struct server_rollout *rollo
     double fleet = (double)fleet_of(engine, rollout), room, through;
     struct rollout_view view;
 
+    rollout_look(rollout->fold, &view);
+    /* A pause by the alarm needs devices that ask, for its control check; a person's does not. */
+    if (view.state == ROLLOUT_PAUSED && view.because.alarm == ALARM_PERSON)
+        return 0;
     if (fleet <= SMALL_FLEET)
         return 1;
-    rollout_look(rollout->fold, &view);
     room = fmax(1, floor((view.window - view.window_used) / fmax(view.cost, 1e-9)));
     if (now - rollout->admit_looked >= CONTROL_SECONDS) {
         if (rollout->begins > 2 * rollout->grants + 2)

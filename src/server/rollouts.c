@@ -355,6 +355,8 @@ void call_rollout_person(struct engine *engine, struct engine_request *request)
         engine->halt_now = false;
         return;
     }
+    if (type == EVENT_HALT && engine->halt_now)
+        halt_hurry(engine, rollout, request->by, line.event.reason);
     engine->halt_now = false;
     if (type == EVENT_APPROVE)
         engine_log(engine, "approved", request->by, rollout->id, NULL, "%s%s%s",

@@ -69,7 +69,8 @@ class World:
             self.plane.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def device(self, name=None, product=None, extra=None, adopt=True, enroll=True, **options):
+    def device(self, name=None, product=None, extra=None, adopt=True, enroll=True, manifest=None,
+               **options):
         name = name or f'device-{len(self.devices) + 1}'
         folder = self.folder / name
         product_dir = folder / 'product'
@@ -82,9 +83,9 @@ class World:
         initial.mkdir(parents=True)
         (initial / 'data').write_text('initial\n')
         if adopt:
-            manifest = {**MANIFEST, 'version': '0', 'sequence': 1}
+            first = {**MANIFEST, 'version': '0', 'sequence': 1, **(manifest or {})}
             (folder / 'initial.yaml').write_text(
-                ''.join(f'{key}: {json.dumps(value)}\n' for key, value in manifest.items()))
+                ''.join(f'{key}: {json.dumps(value)}\n' for key, value in first.items()))
             config['adopt'] = {'content': str(initial), 'manifest': str(folder / 'initial.yaml')}
         device = fleet.Device(self.plane, folder, 'acme', {PRODUCT: config},
                               {'os': 'test', 'engine': '1'}, self.plane.token('acme', 1),
