@@ -24,7 +24,8 @@ struct courier {
     struct agent *agent;
     int wake_fd;
     atomic_bool status_due;
-    atomic_bool fresh; /* something new, or the server is known to be back: no back-off */
+    atomic_bool fresh;  /* something new, or the server is known to be back: no back-off */
+    atomic_bool ending; /* no product will put anything any more: `grace` holds */
     double grace;
     pthread_t thread;
 };
@@ -266,6 +267,13 @@ static void *run(void *user)
                                         : 30 * (0.5 + random_unit()));
         wait_until(courier, next_try > mono() && next_try < next_status ? next_try : next_status);
     }
+    /* The products end first, and have their last words to say. */
+    while (!atomic_load(&courier->ending)) {
+        struct pollfd wake = {.fd = courier->wake_fd, .events = POLLIN};
+
+        (void)poll(&wake, 1, 1000);
+        fd_clear(courier->wake_fd);
+    }
     if (http && courier->grace > 0)
         deliver_last(courier, http);
     http_client_free(http);
@@ -304,6 +312,7 @@ void courier_stop(struct courier *courier, double grace)
     if (!courier)
         return;
     courier->grace = grace;
+    atomic_store(&courier->ending, true);
     fd_raise(courier->wake_fd);
     (void)pthread_join(courier->thread, NULL);
     (void)close(courier->wake_fd);

@@ -36,7 +36,8 @@ static void fail(struct product *product, const char *reason, const struct probe
     revert_begin(product, &verdict);
 }
 
-/* Marks an orderly interruption. A third one is not marked any more (the next start reverts). */
+/* Marks an orderly interruption. A third one is told, which ends the trial for the server, but not
+ * marked any more: the next start reverts. */
 static bool interrupt(struct product *product, const char *reason)
 {
     struct journal *journal = &product->journal;
@@ -46,6 +47,7 @@ static bool interrupt(struct product *product, const char *reason)
     if (journal->interruptions > INTERRUPTIONS_MOST) {
         if (product_set(product, journal->state, &error) < 0)
             log_error("journal", "%s", error.text);
+        report_put(product, "interrupted", NULL);
         return false;
     }
     (void)snprintf(journal->reason, sizeof(journal->reason), "%s", reason);
