@@ -1,4 +1,5 @@
 #include "server/engine-internal.h"
+#include "server/store-mark.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -576,12 +577,14 @@ int engine_open(const struct engine_options *options, struct engine **ret, struc
     init_locks(engine);
     if ((r = dir_make(AT_FDCWD, engine->directory, 0700, error)) < 0 ||
         (r = lock_directory(engine, error)) < 0 ||
+        (r = store_mark_check(engine->lock_fd, path, error)) < 0 ||
         (r = store_open_sqlite(path, &engine->store, error)) < 0 ||
         (r = engine_load(engine, error)) < 0 || (r = set_clock(engine, error)) < 0 ||
         (r = first_batch(engine, error)) < 0) {
         engine_free(engine);
         return r;
     }
+    store_mark_set(engine->lock_fd);
     if ((r = -pthread_create(&engine->thread, NULL, run, engine)) < 0) {
         engine_free(engine);
         return error_set(error, r, "cannot start a thread: %s", strerror(-r));
