@@ -65,7 +65,10 @@ static int build(struct building *building, struct error *error)
     text = complete(&source, &building->info);
     r = manifest_parse(text, strlen(text), MANIFEST_BUILT, &building->manifest, error);
     if (r < 0)
-        return error_prefix(error, r, "%s", path);
+        return error_prefix(error, r,
+                            "%s with `payload` written behind it (its text has to be lines of "
+                            "`key: value`, not one {…}, and one document)",
+                            building->source);
     return file_write(AT_FDCWD, path, text, strlen(text), 0644, error);
 }
 

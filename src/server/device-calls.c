@@ -45,7 +45,8 @@ static bool find_key(struct front *front, struct http_exchange *exchange, enum e
         return true;
     case STANDING_RETIRED:
         http_problem(exchange, 403, "device-retired", "This device was retired",
-                     "Enrol it again with a new token.", "device %s", device);
+                     "Remove device.key on it and enrol it as a new device, if it is to go on.",
+                     "device %s", device);
         return false;
     case STANDING_QUARANTINED:
         http_problem(exchange, 403, "quarantined", "This device's key is in use twice",

@@ -167,10 +167,12 @@ static void log_outcome(const struct report *report, bool late)
     if (report->permit->arm == PERMIT_PLACEBO && report->outcome != REPORT_FAILED)
         return;
     describe(report, &why);
+    const char *outcome = reported_names[report->outcome];
+    bool told = strcmp(why.data, outcome) == 0;
     engine_log(report->engine, late ? "report-late" : "device-report", NULL,
-               report->permit->rollout->id, report->device->id, "Device %.12s… (%s): %s: %s%s",
-               report->device->id, permit_arm_names[report->permit->arm],
-               reported_names[report->outcome], why.data,
+               report->permit->rollout->id, report->device->id, "Device %.12s… (%s): %s%s%s%s",
+               report->device->id, permit_arm_names[report->permit->arm], outcome, told ? "" : ": ",
+               told ? "" : why.data,
                late ? ". It came after the deadline and changes no evidence" : "");
 }
 

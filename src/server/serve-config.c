@@ -52,19 +52,37 @@ static int read_limits(const json_t *value, struct http_limits *limits, struct e
     return 0;
 }
 
+/* "64MiB", or a plain number of bytes. */
+static int read_size(const json_t *value, const char *where, const char *key, uint64_t *ret,
+                     struct error *error)
+{
+    const char *text = NULL;
+    int64_t bytes = 0;
+    int r;
+    if (json_is_integer(json_object_get(value, key))) {
+        r = json_may_integer(value, where, key, 0, INT64_MAX, &bytes, error);
+        *ret = (uint64_t)bytes;
+        return r;
+    }
+    r = json_may_string(value, where, key, 32, &text, error);
+    if (r < 0 || !text)
+        return r;
+    r = parse_size(text, ret, error);
+    return r < 0 ? error_prefix(error, r, "%s.%s", where, key) : 0;
+}
+
 static int read_config(const json_t *value, struct serve_config *ret, struct error *error)
 {
     static const char *const known[] = {"listen", "user", "min_free", "limits", NULL};
-    const char *where = "server.yaml", *listen = "127.0.0.1:8443", *user = NULL, *free_text = NULL;
+    const char *where = "server.yaml", *listen = "127.0.0.1:8443", *user = NULL;
     const json_t *limits = NULL;
     int r;
     if ((r = json_only(value, where, known, error)) < 0 ||
         (r = json_may_string(value, where, "listen", 128, &listen, error)) < 0 ||
         (r = json_may_string(value, where, "user", 64, &user, error)) < 0 ||
-        (r = json_may_string(value, where, "min_free", 32, &free_text, error)) < 0 ||
+        (r = read_size(value, where, "min_free", &ret->min_free, error)) < 0 ||
         (r = json_may(value, where, "limits", JSON_OBJECT, &limits, error)) < 0 ||
         (limits && (r = read_limits(limits, &ret->limits, error)) < 0) ||
-        (free_text && (r = parse_size(free_text, &ret->min_free, error)) < 0) ||
         (r = serve_listen_parse(listen, &ret->address, &ret->port, error)) < 0)
         return r;
     ret->user = user ? xstrdup(user) : NULL;

@@ -121,6 +121,13 @@ static int failed(struct sqlite_store *s, struct error *error)
                          "%s: the database is damaged (%s). Stop the server, keep the file, and "
                          "put back a backup, or save what can be read with `sqlite3 %s .recover`",
                          s->path, said, s->path);
+    case SQLITE_IOERR:
+        return error_set(
+            error, -EIO,
+            "%s: reading or writing fails (%s, code %d). Look for the disk's errors in "
+            "the kernel's log and for limits on the server's files; nothing that was "
+            "answered is lost",
+            s->path, said, sqlite3_extended_errcode(s->database));
     case SQLITE_CONSTRAINT:
         return error_set(error, -EEXIST, "%s: %s", s->path, said);
     case SQLITE_READONLY:
