@@ -19,7 +19,7 @@ MIN_FREE = 8 << 20
 def set_min_free(world, size):
     config = world.plane.folder / 'server.yaml'
     lines = [line for line in config.read_text().splitlines() if not line.startswith('min_free')]
-    config.write_text('\n'.join(lines + [f'min_free: "{size}"']) + '\n')
+    config.write_text('\n'.join(lines + [f'min_free: {size}']) + '\n')
 
 
 def refused_and_then_taken(world, client, call, body, mend, *in_detail):
@@ -134,7 +134,7 @@ def a_file_that_may_not_grow_is_a_full_disk(programs):
         refused_and_then_taken(
             world, client, 'report', client.report_body(permit['permit'], release, 'healthy'),
             lambda: resource.prlimit(world.plane.process.pid, resource.RLIMIT_FSIZE, limits),
-            'store.db')
+            'store.db', 'limits')
         expect(world.admin.rollout(rollout)['healthy'] == 1)
         world.restart()
         check_fold(world, rollout)
@@ -283,6 +283,12 @@ def a_damaged_database_is_not_served_and_not_touched(programs):
                    'backup' in result.stderr and '.recover' in result.stderr, name, result.stderr)
             expect(store.read_bytes() == bytes(data), f'{name}: the file was changed')
             ok(f'a database with {name}: refused with the way out, and left as it is')
+        for name, damage in (('empty', lambda: store.write_bytes(b'')), ('gone', store.unlink)):
+            damage()
+            result = serve(programs, world)
+            expect(result.returncode != 0 and f'store.db is {name}' in result.stderr and
+                   'backup' in result.stderr, result.stderr)
+            ok(f'a database that is {name}: no start without memory; the way out is said')
         store.write_bytes(good)
         world.plane.start()
         expect(check_fold(world, rollout)[:len(before)] == before)
