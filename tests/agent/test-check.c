@@ -213,8 +213,8 @@ static void a_release_is_active_only_by_its_whole_name(void **state)
         "echo x0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef more",
         "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef; exit 1",
-        "yes y | head -c 9000; echo; echo "
-        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        ("yes y | head -c 9000; echo; echo "
+         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
         "true"};
     struct check_vars vars = {0};
     struct error error = ERROR_INIT;
