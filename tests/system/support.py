@@ -110,6 +110,8 @@ class World:
                                      wrapper=wrapper)
             self.plane.start()
         except Exception:
+            if hasattr(self, 'plane'):
+                self._kill()
             if self.owned:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
