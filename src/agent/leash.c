@@ -1,6 +1,7 @@
 #include "agent/leash.h"
 
 #include "agent/client.h"
+#include "agent/courier.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -21,6 +22,7 @@ struct leash {
     char permit[33];
     bool poll;
     double every;
+    bool away; /* the last look got no answer */
     int stop_fd;
     pthread_t thread;
 };
@@ -33,6 +35,15 @@ static bool stopped_within(const struct leash *leash, double seconds)
     return poll(fds, 2, (int)(seconds * 1000)) > 0;
 }
 
+/* The leash finds a server that is back within seconds; a report has to be there before a deadline
+ * that no longer stands still. */
+static void heard(struct leash *leash, bool answered)
+{
+    if (answered && leash->away)
+        courier_wake(leash->agent->courier);
+    leash->away = !answered;
+}
+
 /* One look. Says how long to pause before the next; < 0: at once. */
 static double look(struct leash *leash, struct http_client *http, double pause)
 {
@@ -41,14 +52,18 @@ static double look(struct leash *leash, struct http_client *http, double pause)
     struct error error = ERROR_INIT;
     int r;
 
-    if (!leash->poll) {
+    /* A held poll is silent for 25 s, so it is the list that tells that the server is back. */
+    if (!leash->poll || leash->away) {
         r = client_halts(leash->agent, http, 10, leash->stop_fd, &error);
+        heard(leash, r == 0);
         if (r < 0 && r != -ECANCELED)
             log_debug("leash", "%s", error.text);
-        return leash->every;
+        if (!leash->poll || r < 0)
+            return r < 0 ? pause * (0.5 + random_unit()) : leash->every;
     }
     r = client_get(leash->agent, http, path, NULL, NULL, HALTS_MAX, HOLD, leash->stop_fd, &reply,
                    &error);
+    heard(leash, r == 0 && reply.status < 500);
     if (r == 0 && reply.status == 204)
         return -1;
     if (r == 0 && reply.status == 200) {
