@@ -122,6 +122,8 @@ void begin(struct rollout *rollout, uint32_t number)
         return refuse(rollout, number, REASON_HALTED);
     if ((reason = own_state(rollout, device)) != REASON_NONE)
         return refuse(rollout, number, reason);
+    if (device->excluded)
+        return refuse(rollout, number, REASON_EXCLUDED);
     if (!rollout->opened)
         return refuse(rollout, number, REASON_NOT_STARTED);
     stratum_meet(rollout, device->stratum);

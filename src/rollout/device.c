@@ -128,6 +128,7 @@ void rollout_device_update(struct rollout *rollout, uint32_t number,
         known->group = group_number(rollout, device->organisation, device->group);
     }
     known->stratum = stratum_number(rollout, device);
+    known->excluded = slices_exclude(rollout, device);
 }
 
 enum rollout_device_state rollout_device_state(const struct rollout *rollout, uint32_t number)

@@ -109,9 +109,9 @@ static void add_devices(struct fold *fold, const struct rollout *rollout)
         add(fold, device->place);
         add(fold, (uint64_t)device->organisation << 32 | device->group);
         add(fold, (uint64_t)device->stratum << 32 | device->pair);
-        add(fold, (uint64_t)device->round << 16 | (uint64_t)device->state << 3 |
-                      (uint64_t)device->in_flight << 2 | (uint64_t)device->reverting << 1 |
-                      device->was_silent);
+        add(fold, (uint64_t)device->excluded << 24 | (uint64_t)device->round << 16 |
+                      (uint64_t)device->state << 3 | (uint64_t)device->in_flight << 2 |
+                      (uint64_t)device->reverting << 1 | device->was_silent);
         if (device->in_flight)
             add_exposure(fold, &rollout->exposures[device->slot]);
         if (device->reverting)

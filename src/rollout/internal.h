@@ -63,7 +63,7 @@ struct device {
     uint32_t pair; /* in which it was the placebo, or NONE */
     uint8_t state; /* enum rollout_device_state */
     uint8_t round; /* rollout.round of its last pair */
-    bool in_flight : 1, reverting : 1, was_silent : 1;
+    bool in_flight : 1, reverting : 1, was_silent : 1, excluded : 1;
 };
 
 _Static_assert(sizeof(struct device) == 32, "a fleet of 100 million devices is 3.2 GB");
@@ -96,11 +96,18 @@ struct revert {
     bool open;
 };
 
+/* A slice's attributes: names and values in turn, NULL-terminated. */
+struct slice {
+    char **texts;
+};
+
 struct rollout {
     struct policy policy;
     char *name, *release, *seed;
     double started_at, now;
     uint64_t fleet; /* devices of all organisations of the start event; 0: not given */
+    struct slice *excluded;
+    size_t excluded_count;
 
     struct names organisation_names, group_names, stratum_names;
     struct organisation *organisations;
@@ -170,6 +177,11 @@ struct rollout {
     ((array) = array_room((array), (count), &(cap), sizeof *(array)))
 void *array_room(void *array, uint32_t count, uint32_t *cap, size_t size);
 void emit(struct rollout *rollout, const struct rollout_decision *decision);
+
+/* slice.c */
+int slices_init(struct rollout *rollout, const struct rollout_start *start, struct error *error);
+void slices_free(struct rollout *rollout);
+bool slices_exclude(const struct rollout *rollout, const struct rollout_device *device);
 
 /* device.c */
 bool device_in_share(const struct device *device, double share);

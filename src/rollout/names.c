@@ -13,7 +13,7 @@ static uint32_t hash_text(const char *text, size_t len)
     return hash;
 }
 
-static uint32_t *find_slot(struct names *names, const char *text, size_t len)
+static uint32_t *find_slot(const struct names *names, const char *text, size_t len)
 {
     uint32_t at = hash_text(text, len) & (names->slot_count - 1);
     while (names->slots[at] != 0) {
@@ -49,6 +49,11 @@ uint32_t names_add(struct names *names, const char *text, size_t len)
         *slot = ++names->count;
     }
     return *slot - 1;
+}
+
+uint32_t names_find(const struct names *names, const char *text, size_t len)
+{
+    return names->slot_count == 0 ? UINT32_MAX : *find_slot(names, text, len) - 1;
 }
 
 void names_free(struct names *names)

@@ -13,4 +13,5 @@ struct names {
 };
 
 uint32_t names_add(struct names *names, const char *text, size_t len);
+uint32_t names_find(const struct names *names, const char *text, size_t len); /* or UINT32_MAX */
 void names_free(struct names *names);

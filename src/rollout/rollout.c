@@ -81,8 +81,8 @@ int rollout_new(const struct policy *policy, const struct rollout_start *start,
     rollout->because.slice = "";
     rollout->because.tolerated = policy->tolerance_cap;
     rate_mixture_init(&rollout->mixture, policy->tolerance_floor);
-    r = add_organisations(rollout, start, error);
-    if (r < 0) {
+    if ((r = add_organisations(rollout, start, error)) < 0 ||
+        (r = slices_init(rollout, start, error)) < 0) {
         rollout_free(rollout);
         return r;
     }
@@ -95,6 +95,7 @@ void rollout_free(struct rollout *rollout)
     if (!rollout)
         return;
     policy_free(&rollout->policy);
+    slices_free(rollout);
     names_free(&rollout->organisation_names);
     names_free(&rollout->group_names);
     names_free(&rollout->stratum_names);

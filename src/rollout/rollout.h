@@ -23,6 +23,15 @@ enum rollout_outcome {
     OUTCOME_REGRESSED,
 };
 
+struct rollout_attribute {
+    const char *name, *value;
+};
+/* Devices that have all of these attributes; "organisation" is one that every device has. */
+struct rollout_slice {
+    const struct rollout_attribute *attributes;
+    size_t attribute_count; /* ≥ 1 */
+};
+
 struct rollout_start {
     const char *rollout; /* name */
     const char *release; /* 64 hex digits, or any non-empty name in a replay */
@@ -34,6 +43,8 @@ struct rollout_start {
     } * organisations; /* none: no organisation's own budget applies and the rollout is never `done`
                           by itself */
     size_t organisation_count;
+    const struct rollout_slice *excluded; /* slices that the rollout leaves out */
+    size_t excluded_count;
 };
 
 int rollout_new(const struct policy *policy /* copied */, const struct rollout_start *start,
@@ -43,9 +54,6 @@ void rollout_free(struct rollout *rollout);
 /* A device as the rollout sees it. Makes it known, or brings its attributes up to date, and returns
  * its number (dense, from 0), by which events name it: the caller keeps the map from id to number.
  */
-struct rollout_attribute {
-    const char *name, *value;
-};
 struct rollout_device {
     const char *id;
     const char *organisation;

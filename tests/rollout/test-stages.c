@@ -57,6 +57,46 @@ static void a_stage_opens_on_settled_evidence_time_and_approval(void **state)
     rig_end(&rig);
 }
 
+static void a_slice_left_out_gets_no_permit_and_a_device_that_leaves_the_slice_does(void **state)
+{
+    static const struct rollout_attribute old[] = {{"kernel", "5.4"}, {"os", "linux"}};
+    static const struct rollout_attribute acme[] = {{"organisation", "acme"}};
+    static const struct rollout_slice excluded[] = {{old, 2}, {acme, 1}, {acme, 0}};
+    struct rollout_attribute attributes[] = {{"os", "linux"}, {"kernel", "5.4"}};
+    struct rollout_start start = {.rollout = "r",
+                                  .release = "v1",
+                                  .seed = RIG_SEED,
+                                  .excluded = excluded,
+                                  .excluded_count = 3};
+    struct rollout_device device = {.id = "d", .organisation = "beta", .attributes = attributes};
+    json_t *object = json_pack("{s:s, s:i}", "class", "routine", "harm_budget", 4);
+    struct policy policy;
+    struct rig rig = {0};
+
+    assert_int_equal(policy_parse(object, &policy, &rig.error), 0);
+    assert_int_equal(rollout_new(&policy, &start, &rig.rollout, &rig.error), -EINVAL);
+    assert_non_null(strstr(rig.error.text, "excluded[2]"));
+    start.excluded_count = 2;
+    assert_int_equal(rollout_new(&policy, &start, &rig.rollout, &rig.error), 0);
+    policy_free(&policy);
+    json_decref(object);
+
+    device.attribute_count = 2;
+    rollout_device_add(rig.rollout, &device);
+    assert_refused(rig_begin(&rig, 0), REASON_EXCLUDED);
+    assert_int_equal(rig_last(&rig, DECISION_NO)->device, 0);
+    attributes[1].value = "6.1";
+    rollout_device_update(rig.rollout, 0, &device);
+    assert_granted(rig_begin(&rig, 0));
+    device.attribute_count = 1; /* it does not say which kernel */
+    rollout_device_add(rig.rollout, &device);
+    assert_granted(rig_begin(&rig, 1));
+    device.organisation = "acme";
+    rollout_device_add(rig.rollout, &device);
+    assert_refused(rig_begin(&rig, 2), REASON_EXCLUDED);
+    rig_end(&rig);
+}
+
 static void time_alone_opens_a_stage_before_the_event_that_brings_it(void **state)
 {
     struct rig rig;
@@ -309,6 +349,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_stage_opens_at_the_first_event),
+        cmocka_unit_test(a_slice_left_out_gets_no_permit_and_a_device_that_leaves_the_slice_does),
         cmocka_unit_test(a_stage_opens_on_settled_evidence_time_and_approval),
         cmocka_unit_test(time_alone_opens_a_stage_before_the_event_that_brings_it),
         cmocka_unit_test(no_stage_opens_while_the_rollout_is_paused),
