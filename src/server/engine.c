@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define BATCH 512
-/* Every commit costs the same whatever it holds, so one that follows another closely waits a little
+/* A sync costs the same whatever it writes, so a commit that follows another closely waits a little
  * for company. */
 #define GATHER_SECONDS 0.001
 #define HEARTBEAT 1.0
@@ -212,7 +212,6 @@ static void count_outage(struct engine *engine, int64_t gap_allowed)
                                             .to = (double)now / 1000}};
         struct rollout_view view;
         struct error error;
-        int r;
 
         if (!rollout_lives(rollout))
             continue;
@@ -220,7 +219,7 @@ static void count_outage(struct engine *engine, int64_t gap_allowed)
         line.event.from = fmax(line.event.from, view.t);
         if (line.event.from >= line.event.to)
             continue;
-        if ((r = fold_event(engine, rollout, &line, &error)) < 0)
+        if (fold_event(engine, rollout, &line, &error) < 0)
             log_error("outage-refused", "rollout %s: %s", rollout->id, error.text);
     }
     if (engine->rollout_count > 0)
