@@ -7,7 +7,7 @@
 #include "release/manifest.h"
 #include "rollout/rollout.h"
 #include "server/engine.h"
-#include "server/events.h"
+#include "replay/lines.h"
 #include "server/story.h"
 #include "server/table.h"
 #include "store/store.h"

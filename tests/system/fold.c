@@ -4,7 +4,7 @@
  * that were logged are not looked at. */
 #include "base/buf.h"
 #include "base/encode.h"
-#include "server/events.h"
+#include "replay/lines.h"
 #include "server/table.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "server/events.h"
+#include "replay/lines.h"
 
 #include "base/buf.h"
 #include "gate/evidence.h"
