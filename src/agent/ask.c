@@ -136,7 +136,7 @@ static int read_permit(struct product *product, const json_t *value, struct erro
         r = json_may_bool(leash, "permit.leash", "poll", &product->leash_poll, error);
     if (r == 0 && leash)
         r = json_may_integer(leash, "permit.leash", "every_ms", 0, 3600000, &every, error);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (strcmp(nonce, journal->nonce) != 0 || strcmp(release, journal->release) != 0 ||
         strcmp(device, product->agent->identity.device) != 0)

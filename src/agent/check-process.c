@@ -51,9 +51,10 @@ static int read_stat(uint64_t pid, struct process_stat *ret)
     const char *p;
     char state;
 
-    if (read_small(path, &text) < 0)
+    if (read_small(path, &text) < 0 || !text.data)
         return -ESRCH;
     p = strrchr(text.data, ')'); /* the name before it may hold anything */
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
     if (!p || sscanf(p + 1,
                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d "
                      "%*d %llu %*u %llu",

@@ -292,7 +292,7 @@ static int keep_enrolment(const struct paths *paths, const struct secret_key *ke
         r = json_need(answer, "enroll", "certificate", JSON_OBJECT, &certificate_value, error);
     if (r == 0)
         r = json_need(answer, "enroll", "bundle", JSON_OBJECT, &bundle_value, error);
-    if (r < 0)
+    if (r != 0)
         return r;
     certificate = json_text(certificate_value);
     bundle = json_text(bundle_value);

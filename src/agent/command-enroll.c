@@ -112,7 +112,7 @@ int command_enroll(int argc, char **argv)
         r = read_text(token_file, &token, &error);
     if (r == 0 && bundle_file) {
         r = read_text(bundle_file, &bundle, &error);
-        if (r == 0)
+        if (r == 0 && bundle)
             r = open_bundle(&bundle, &token, &error);
         if (r < 0)
             (void)error_prefix(&error, r, "%s", bundle_file);

@@ -148,8 +148,10 @@ static void print_trial(const json_t *product)
         printf("  permit     %s%s%s\n", text_of(product, "permit"),
                *text_of(product, "arm") ? ", arm " : "", text_of(product, "arm"));
     if (soak > 0 && strcmp(text_of(product, "state"), "soaking") == 0) {
-        format_duration((double)(soak / 1000), whole, sizeof(whole));
-        format_duration((double)(soaked / 1000), done, sizeof(done));
+        const long long soak_seconds = soak / 1000, soaked_seconds = soaked / 1000;
+
+        format_duration((double)soak_seconds, whole, sizeof(whole));
+        format_duration((double)soaked_seconds, done, sizeof(done));
         printf("  soak       %s of %s (%lld %%)\n", done, whole,
                (long long)(soaked >= soak ? 100 : soaked * 100 / soak));
     }
@@ -249,7 +251,7 @@ int command_status(int argc, char **argv)
         /* What an agent left behind that ended is older than the disk. */
         json_decref(status);
         status = NULL;
-        r = status_on_disk(&paths, &status, &error);
+        (void)status_on_disk(&paths, &status, &error);
     }
     paths_free(&paths);
     if (!status)

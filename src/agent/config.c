@@ -69,7 +69,7 @@ static int get_duration(struct source *source, const json_t *object, const char 
         r = parse_duration(text, &seconds, source->error);
     if (r == 0 && seconds < min)
         r = error_set(source->error, -ERANGE, "%s is %s: expected at least %gs", key, text, min);
-    if (r < 0)
+    if (r != 0)
         return at(source, "", key, r);
     *ret = seconds;
     return 0;

@@ -25,7 +25,7 @@ static int open_list(const struct public_key *server_key, const char *text, size
         r = json_need_integer(value, "halts", "number", 0, INT64_MAX, ret_number, error);
     if (r == 0)
         r = json_need(value, "halts", "halts", JSON_ARRAY, &list, error);
-    if (r < 0)
+    if (r != 0)
         return r;
     json_array_foreach((json_t *)(uintptr_t)list, i, item)
     {

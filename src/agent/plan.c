@@ -61,7 +61,7 @@ static int read_release(const json_t *object, const char *where, struct plan_rel
         r = json_may_number(object, where, "admit", 0, 1, &ret->admit, error);
     if (r == 0)
         r = json_may_number(object, where, "share", 0, 1, &ret->share, error);
-    if (r < 0)
+    if (r != 0)
         return r;
     ret->sequence = (uint64_t)sequence;
     ret->payload_size = (uint64_t)size;

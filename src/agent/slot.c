@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "release/payload.h"
 
 #include <dirent.h>
@@ -308,15 +309,17 @@ int slot_mark_read(const char *dir, const char *release, struct slot_mark *ret)
 {
     _cleanup_free_ char *path = mark_path(dir, release);
     _cleanup_buf_ struct buf text = BUF_INIT;
-    long long when;
+    char at[24];
+    uint64_t when;
     int r = is_digest(release) ? file_read(AT_FDCWD, path, 256, &text, NULL) : -ENOENT;
 
     *ret = (struct slot_mark){0};
     if (r < 0)
         return r;
-    if (sscanf(text.data ? text.data : "", "%64s %32s %lld", ret->from, ret->permit, &when) != 3)
+    if (sscanf(text.data ? text.data : "", "%64s %32s %23s", ret->from, ret->permit, at) != 3 ||
+        parse_u64(at, 0, INT64_MAX, &when, NULL) < 0)
         return -EBADMSG;
-    ret->at = when;
+    ret->at = (int64_t)when;
     if (!is_digest(ret->from))
         ret->from[0] = '\0';
     if (strcmp(ret->permit, "-") == 0)

@@ -93,7 +93,7 @@ static int read_file(const char *path, struct snooze *ret, struct error *error)
         r = json_need_string(object, "snooze", "reason", sizeof(ret->reason) - 1, &reason, error);
     if (r == 0)
         r = json_need_string(object, "snooze", "by", sizeof(ret->by) - 1, &by, error);
-    if (r < 0)
+    if (r != 0)
         return error_prefix(error, -EBADMSG, "%s", path);
     (void)snprintf(ret->reason, sizeof(ret->reason), "%s", reason);
     (void)snprintf(ret->by, sizeof(ret->by), "%s", by);

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef error_set /* the analyzer's */
+#undef error_prefix
+
 enum { TEXT_SIZE = sizeof(((struct error *)0)->text) };
 
 static size_t finished_length(int wanted, size_t size)

@@ -24,3 +24,9 @@ int error_set(struct error *error, int code, const char *format, ...)
 /* Puts "context: " before the text that is there. Returns `code`. */
 int error_prefix(struct error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+#ifdef __clang_analyzer__
+/* It does not see that the code comes back, and would follow an error's path as a success. */
+#define error_set(error, code, ...) (error_set(error, code, __VA_ARGS__), (code))
+#define error_prefix(error, code, ...) (error_prefix(error, code, __VA_ARGS__), (code))
+#endif

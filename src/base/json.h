@@ -15,8 +15,8 @@
 /* Strict parse of one value and nothing behind it; no NUL bytes in strings, no duplicate keys. The
  * value is owned by the caller (json_decref). The error has line and column. */
 int json_parse(const char *text, size_t len, json_t **ret, struct error *error);
-/* Compact text with sorted keys and short reals (0.1), owned by the caller: the same value gives the
- * same bytes. */
+/* Compact text with sorted keys and short reals (0.1), owned by the caller: the same value gives
+ * the same bytes. */
 char *json_text(const json_t *value);
 /* Adds the text as a JSON string, quoted, as json_text writes it. */
 struct buf;
@@ -43,12 +43,13 @@ int json_may_number(const json_t *object, const char *where, const char *key, do
                     double max, double *ret, struct error *error);
 int json_may_bool(const json_t *object, const char *where, const char *key, bool *ret,
                   struct error *error);
-/* Any type, borrowed; -EINVAL when absent or not of `type`, where JSON_TRUE and JSON_FALSE both stand
- * for a boolean and JSON_REAL for any number. */
+/* Any type, borrowed; -EINVAL when absent or not of `type`, where JSON_TRUE and JSON_FALSE both
+ * stand for a boolean and JSON_REAL for any number. */
 int json_need(const json_t *object, const char *where, const char *key, json_type type,
               const json_t **ret, struct error *error);
 int json_may(const json_t *object, const char *where, const char *key, json_type type,
              const json_t **ret, struct error *error);
-/* Refuses members that are not in the NULL-terminated list, naming the member and the known ones. */
+/* Refuses members that are not in the NULL-terminated list, naming the member and the known ones.
+ */
 int json_only(const json_t *object, const char *where, const char *const *known,
               struct error *error);

@@ -2,7 +2,13 @@
  * key=value fields. The only global state. Must never be given a secret. */
 #pragma once
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+    LOG_LEVEL_ERROR,
+    LOG_LEVEL_WARNING,
+    LOG_LEVEL_NOTICE,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_DEBUG
+};
 
 void log_init(const char *program, enum log_level max);
 /* `id` is a stable lower-case message id such as "trial-reverted"; the text is one line (control

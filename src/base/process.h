@@ -1,5 +1,6 @@
 /* Child processes under limits: probes, adapters, validators, loads. No shell, no inherited file
- * descriptors, own process group, killed whole at the timeout. Must never block past its timeout. */
+ * descriptors, own process group, killed whole at the timeout. Must never block past its timeout.
+ */
 #pragma once
 
 #include "base/buf.h"
@@ -11,24 +12,25 @@
 #include <sys/types.h>
 
 struct process_limits {
-    double timeout;       /* seconds of wall time, 0: none */
-    uint64_t memory;      /* RLIMIT_AS in bytes, 0: none */
-    uint64_t file_size;   /* RLIMIT_FSIZE in bytes, 0: none */
-    uint64_t cpu;         /* RLIMIT_CPU in seconds, 0: none */
-    uint64_t processes;   /* RLIMIT_NPROC, 0: none */
-    size_t output;        /* bytes of stdout + stderr kept; more kills it if `strict_output` */
+    double timeout;     /* seconds of wall time, 0: none */
+    uint64_t memory;    /* RLIMIT_AS in bytes, 0: none */
+    uint64_t file_size; /* RLIMIT_FSIZE in bytes, 0: none */
+    uint64_t cpu;       /* RLIMIT_CPU in seconds, 0: none */
+    uint64_t processes; /* RLIMIT_NPROC, 0: none */
+    size_t output;      /* bytes of stdout + stderr kept; more kills it if `strict_output` */
     bool strict_output;
-    bool keep_last;       /* of more output than that: the last bytes are kept, not the first */
-    bool no_network;      /* in a network namespace of its own, when the kernel lets us; else says so in error */
+    bool keep_last;  /* of more output than that: the last bytes are kept, not the first */
+    bool no_network; /* in a network namespace of its own, when the kernel lets us; else says so in
+                        error */
 };
 
 struct process_result {
-    int exit_status;   /* 0–255, or -1 when it died of a signal */
-    int signal;        /* 0, or the signal it died of */
+    int exit_status; /* 0–255, or -1 when it died of a signal */
+    int signal;      /* 0, or the signal it died of */
     bool timed_out;
     bool output_exceeded;
     double seconds;
-    double timeout;       /* the limit it ran under, for process_describe */
+    double timeout;    /* the limit it ran under, for process_describe */
     uint64_t max_rss;  /* bytes; never less than what this process had at the fork */
     struct buf output; /* stdout and stderr, interleaved; buf_free */
 };

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -68,6 +69,7 @@ static int check_bytes(const char *text, size_t len, struct error *error)
 {
     size_t line = 1, column = 1;
 
+    assert(text || len == 0);
     for (size_t i = 0; i < len;) {
         const char *p = text + i;
         size_t step = utf8_sequence(p, len - i);

@@ -1,8 +1,8 @@
 /* YAML for people's files (manifest, configuration, policy) as a JSON value, on libyaml. Plain
  * scalars become integers, reals, true, false or null by the JSON rules, an empty one null;
- * everything else is a string. Refused with line and column: duplicate keys, aliases, anchors, tags,
- * directives, merge keys, several documents, depth > 16, keys that are not plain strings, more than
- * 1 MiB. */
+ * everything else is a string. Refused with line and column: duplicate keys, aliases, anchors,
+ * tags, directives, merge keys, several documents, depth > 16, keys that are not plain strings,
+ * more than 1 MiB. */
 #pragma once
 
 #include "base/error.h"

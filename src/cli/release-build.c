@@ -4,6 +4,7 @@
 #include "release/manifest.h"
 #include "release/payload.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,7 +28,8 @@ static const char build_usage[] =
 /* The engineer's text stays as it is; the payload's section goes behind it. */
 static char *complete(const struct buf *source, const struct payload_info *info)
 {
-    bool newline = source->len && source->data[source->len - 1] == '\n';
+    assert(source->data && source->len > 0); /* it was parsed */
+    bool newline = source->data[source->len - 1] == '\n';
     return xasprintf("%s%spayload:\n  sha256: %s\n  size: %" PRIu64 "\n  unpacked: %" PRIu64
                      "\n  files: %" PRIu64 "\n",
                      source->data, newline ? "" : "\n", info->sha256, info->size, info->unpacked,

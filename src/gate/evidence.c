@@ -35,6 +35,7 @@ static double log_sum(const double *term, unsigned count)
     for (unsigned i = 0; i < count; i++)
         if (term[i] - top > -50) /* smaller ones are below the last digit of the sum */
             sum += exp(term[i] - top);
+    /* cppcheck-suppress invalidFunctionArg ; the largest term gave the sum 1 */
     return top + log(sum);
 }
 

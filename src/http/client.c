@@ -68,7 +68,7 @@ static int check_base(const char *url, bool *ret_secure, struct error *error)
         r = error_set(error, -EINVAL,
                       "the server's URL has more than scheme, host and port: expected "
                       "https://host:port");
-    *ret_secure = r == 0 && strcmp(scheme, "https") == 0;
+    *ret_secure = r == 0 && scheme && strcmp(scheme, "https") == 0;
     curl_free(scheme);
     curl_free(path);
     curl_free(extra);
@@ -216,7 +216,7 @@ static int exchange(struct http_client *client, const char *method, const char *
 
     *ret = (struct http_answer){.retry_after = -1};
     r = client_acquire(client, path, &transfer.line, &url, error);
-    if (r < 0)
+    if (r != 0)
         return r;
     transfer.url = url;
     easy = transfer.line->easy;

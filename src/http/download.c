@@ -103,7 +103,8 @@ static int attempt(struct http_client *client, const char *url_path, struct down
     int r;
 
     if (download->have > 0)
-        headers[0] = range = xasprintf("Range: bytes=%llu-", (unsigned long long)download->have);
+        range = xasprintf("Range: bytes=%llu-", (unsigned long long)download->have);
+    headers[0] = range;
     download->started = false;
     r = client_acquire(client, url_path, &transfer.line, &url, error);
     if (r < 0)

@@ -79,7 +79,7 @@ int listen_open(const struct http_listen *listen_at, uint16_t *ret_port, struct 
     int fd, r;
 
     r = parse_address(listen_at, &address, &len, error);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (!listen_at->certificate_path && !address_is_loopback((struct sockaddr *)&address))
         return error_set(error, -EPERM,

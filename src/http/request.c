@@ -165,7 +165,7 @@ int request_target_parse(const char *text, size_t len, void *storage, struct req
     question = memchr(text, '?', len);
     r = percent_decode(text, (size_t)((question ? question : end) - text), false, decoded, &used,
                        error);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (has_dot_segment(decoded))
         return error_set(error, -EINVAL,

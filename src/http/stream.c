@@ -122,7 +122,7 @@ struct http_stream *http_reply_stream(struct http_exchange *exchange)
     response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_queue, stream,
                                                  release);
     if (!response)
-        release(stream);
+        abort(); /* out of memory, as in base/buf.h */
     response_add(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream");
     response_add(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     response_add(response, "X-Accel-Buffering", "no");

@@ -33,12 +33,9 @@ static const struct shape_member members_release[] = {
     {"by", SHAPE_NAME, false, 0, 0, NULL},
 };
 static const struct shape_member members_rollout[] = {
-    {"release", SHAPE_DIGEST, true, 0, 0, NULL},
-    {"policy", SHAPE_OBJECT, false, 0, 0, NULL},
-    {"organisations", SHAPE_OBJECT, false, 0, 0, NULL},
-    {"name", SHAPE_NAME, false, 0, 0, NULL},
-    {"supersede", SHAPE_BOOL, false, 0, 0, NULL},
-    {"by", SHAPE_NAME, false, 0, 0, NULL},
+    {"release", SHAPE_DIGEST, true, 0, 0, NULL},        {"policy", SHAPE_OBJECT, false, 0, 0, NULL},
+    {"organisations", SHAPE_OBJECT, false, 0, 0, NULL}, {"name", SHAPE_NAME, false, 0, 0, NULL},
+    {"supersede", SHAPE_BOOL, false, 0, 0, NULL},       {"by", SHAPE_NAME, false, 0, 0, NULL},
 };
 static const struct shape_member members_reason[] = {REASON};
 static const struct shape_member members_halt[] = {REASON, {"now", SHAPE_BOOL, false, 0, 0, NULL}};

@@ -54,8 +54,8 @@ enum engine_call {
     CALL_RELEASE_LIST,
     CALL_RELEASE_SHOW, /* release */
     CALL_ROLLOUT_LIST,
-    CALL_ROLLOUT_SHOW,   /* rollout: view, decisions, pairs, explain sentences */
-    CALL_ROLLOUT_EVENTS, /* rollout, after, limit */
+    CALL_ROLLOUT_SHOW,    /* rollout: view, decisions, pairs, explain sentences */
+    CALL_ROLLOUT_EVENTS,  /* rollout, after, limit */
     CALL_ROLLOUT_HISTORY, /* rollout, after: what the page shows of one rollout */
     CALL_DEVICE_LIST,
     CALL_DEVICE_SHOW,

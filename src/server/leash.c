@@ -29,7 +29,7 @@ int engine_leash(struct engine *engine, const char *id,
         r = -ENOENT;
     else if (permit->rollout->halt_published)
         r = -EEXIST;
-    if (r == 0) {
+    else {
         leash = xmalloc(sizeof *leash);
         *leash = (struct leash){
             .rollout = xstrdup(permit->rollout->id), .until = until, .done = done, .user = user};

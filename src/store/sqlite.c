@@ -221,7 +221,7 @@ void sqlite_end(sqlite3_stmt *statement)
 int sqlite_do(struct sqlite_store *s, enum statement which, struct error *error, const char *types,
               ...)
 {
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statement = NULL;
     va_list values;
     int r;
 

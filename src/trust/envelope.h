@@ -27,7 +27,8 @@ int envelope_open_json(const struct public_key *key, const char *context, const 
                        json_t **ret, struct error *error);
 
 /* Header value "<device id> <base64 signature>" over "maeslant <call> v1\n" ‖ body. */
-char *device_signature(const struct secret_key *key, const char *call, const void *body, size_t len);
+char *device_signature(const struct secret_key *key, const char *call, const void *body,
+                       size_t len);
 /* Splits the header value; no check of the signature. */
 int device_signature_parse(const char *header, char ret_device[static 65],
                            uint8_t ret_signature[static SIGNATURE_SIZE], struct error *error);

@@ -34,7 +34,8 @@ int key_public_parse(const char *text, size_t len, struct public_key *ret, struc
 char *key_public_text(const struct public_key *key);
 int key_public_load(const char *path, struct public_key *ret, struct error *error);
 int key_secret_load(const char *path, struct secret_key *ret, struct error *error);
-/* Writes `path` (0600, durable; -EEXIST when it is there) and, when not NULL, `public_path` (0644). */
+/* Writes `path` (0600, durable; -EEXIST when it is there) and, when not NULL, `public_path` (0644).
+ */
 int key_save(const struct secret_key *key, const char *path, const char *public_path,
              struct error *error);
 
