@@ -100,8 +100,16 @@ int control_call(struct control *control, const char *path, const json_t *body, 
 int control_upload(struct control *control, const char *path, const char *sha256,
                    struct error *error);
 
-/* The whole name of a published release from its first digits; the caller's. */
-int release_resolve(struct control *control, const char *prefix, char **ret, struct error *error);
+/* The whole name of a "release" or "device" (`kind`) from its first digits; the caller's. */
+int control_resolve(struct control *control, const char *kind, const char *prefix, char **ret,
+                    struct error *error);
+/* A subcommand that shows what one GET answers: a list without operands, or the "release" or
+ * "device" that the operand names. -1 with the answer, which is printed already where JSON was
+ * asked for; or an exit code. */
+int control_list(int argc, char **argv, const char *usage, const char *path,
+                 struct control *control, json_t **ret);
+int control_show(int argc, char **argv, const char *usage, const char *kind,
+                 struct control *control, json_t **ret);
 /* A file of a release's folder, which must not be empty. */
 int release_read(const char *directory, const char *name, size_t limit, struct buf *ret,
                  struct error *error);

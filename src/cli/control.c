@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/encode.h"
 #include "base/file.h"
 #include "server/serve.h"
 
@@ -115,6 +116,83 @@ int control_call(struct control *control, const char *path, const json_t *body, 
     }
     http_answer_free(&answer);
     return r;
+}
+
+int control_resolve(struct control *control, const char *kind, const char *prefix, char **ret,
+                    struct error *error)
+{
+    _cleanup_free_ char *list = xasprintf("%ss", kind), *path = xasprintf("/v1/admin/%s", list);
+    _cleanup_json_ json_t *answer = NULL;
+    size_t i, found = 0, len = strlen(prefix);
+    const char *name = NULL;
+    json_t *item;
+    if (is_digest(prefix)) {
+        *ret = xstrdup(prefix);
+        return 0;
+    }
+    if (len < 4 || len > 64 || strspn(prefix, "0123456789abcdef") != len)
+        return error_set(error, -EINVAL,
+                         "'%s' names no %s; expected 64 hex digits, or at least the first 4",
+                         prefix, kind);
+    int r = control_call(control, path, NULL, &answer, error);
+    if (r < 0)
+        return r;
+    json_array_foreach(json_object_get(answer, list), i, item)
+    {
+        if (strncmp(text_of(item, kind), prefix, len) == 0) {
+            name = text_of(item, kind);
+            found++;
+        }
+    }
+    if (found != 1)
+        return error_set(error, -ENOENT, "%zu %s start with '%s'; see maeslant %s list", found,
+                         list, prefix, kind);
+    *ret = xstrdup(name);
+    return 0;
+}
+
+/* -1 with the answer, printed where JSON was asked for; or an exit code. */
+static int show(int r, const struct control *control, const json_t *answer,
+                const struct error *error)
+{
+    if (r < 0)
+        return fail(r, error);
+    if (control->json)
+        print_json(answer);
+    return -1;
+}
+
+int control_list(int argc, char **argv, const char *usage, const char *path,
+                 struct control *control, json_t **ret)
+{
+    const struct option_spec specs[] = {CONTROL_OPTIONS(*control)};
+    struct error error = ERROR_INIT;
+    int r = options_parse(argc, argv, usage, specs, ARRAY_SIZE(specs), NULL, 0, 0);
+    if (r >= 0)
+        return r;
+    if ((r = control_open(control, &error)) == 0)
+        r = control_call(control, path, NULL, ret, &error);
+    control_close(control);
+    return show(r, control, *ret, &error);
+}
+
+int control_show(int argc, char **argv, const char *usage, const char *kind,
+                 struct control *control, json_t **ret)
+{
+    const struct option_spec specs[] = {CONTROL_OPTIONS(*control)};
+    struct error error = ERROR_INIT;
+    _cleanup_free_ char *name = NULL;
+    const char *operand;
+    int r = options_parse(argc, argv, usage, specs, ARRAY_SIZE(specs), &operand, 1, 1);
+    if (r >= 0)
+        return r;
+    if ((r = control_open(control, &error)) == 0 &&
+        (r = control_resolve(control, kind, operand, &name, &error)) == 0) {
+        _cleanup_free_ char *path = xasprintf("/v1/admin/%ss/%s", kind, name);
+        r = control_call(control, path, NULL, ret, &error);
+    }
+    control_close(control);
+    return show(r, control, *ret, &error);
 }
 
 static void show_progress(const char *what, uint64_t done, uint64_t size)

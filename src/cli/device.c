@@ -122,55 +122,11 @@ static void print_devices(const json_t *answer)
 int command_device_list(int argc, char **argv)
 {
     struct control control = {0};
-    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
-    struct error error = ERROR_INIT;
     _cleanup_json_ json_t *answer = NULL;
-    int r = options_parse(argc, argv, list_usage, specs, ARRAY_SIZE(specs), NULL, 0, 0);
-    if (r >= 0)
-        return r;
-    if ((r = control_open(&control, &error)) == 0)
-        r = control_call(&control, "/v1/admin/devices", NULL, &answer, &error);
-    control_close(&control);
-    if (r < 0)
-        return fail(r, &error);
-    if (control.json)
-        print_json(answer);
-    else
+    int r = control_list(argc, argv, list_usage, "/v1/admin/devices", &control, &answer);
+    if (r < 0 && !control.json)
         print_devices(answer);
-    return EXIT_OK;
-}
-
-/* The whole id of a device from its first digits. */
-static int device_resolve(struct control *control, const char *prefix, char **ret,
-                          struct error *error)
-{
-    _cleanup_json_ json_t *answer = NULL;
-    size_t i, found = 0, len = strlen(prefix);
-    const char *name = NULL;
-    json_t *device;
-    if (len == 64) {
-        *ret = xstrdup(prefix);
-        return 0;
-    }
-    if (len < 4 || strspn(prefix, "0123456789abcdef") != len)
-        return error_set(error, -EINVAL,
-                         "'%s' names no device; expected 64 hex digits, or at least the first 4",
-                         prefix);
-    int r = control_call(control, "/v1/admin/devices", NULL, &answer, error);
-    if (r < 0)
-        return r;
-    json_array_foreach(json_object_get(answer, "devices"), i, device)
-    {
-        if (strncmp(text_of(device, "device"), prefix, len) == 0) {
-            name = text_of(device, "device");
-            found++;
-        }
-    }
-    if (found != 1)
-        return error_set(error, -ENOENT, "%zu devices start with '%s'; see maeslant device list",
-                         found, prefix);
-    *ret = xstrdup(name);
-    return 0;
+    return r < 0 ? EXIT_OK : r;
 }
 
 static const char show_usage[] =
@@ -181,28 +137,12 @@ static const char show_usage[] =
 int command_device_show(int argc, char **argv)
 {
     struct control control = {0};
-    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
-    struct error error = ERROR_INIT;
     _cleanup_json_ json_t *answer = NULL;
-    _cleanup_free_ char *id = NULL;
-    const char *operand;
-    int r = options_parse(argc, argv, show_usage, specs, ARRAY_SIZE(specs), &operand, 1, 1);
-    if (r >= 0)
-        return r;
-    if ((r = control_open(&control, &error)) == 0 &&
-        (r = device_resolve(&control, operand, &id, &error)) == 0) {
-        _cleanup_free_ char *path = xasprintf("/v1/admin/devices/%s", id);
-        r = control_call(&control, path, NULL, &answer, &error);
-    }
-    control_close(&control);
-    if (r < 0)
-        return fail(r, &error);
-    if (control.json) {
-        print_json(answer);
-        return EXIT_OK;
-    }
     const char *key;
     json_t *value;
+    int r = control_show(argc, argv, show_usage, "device", &control, &answer);
+    if (r >= 0 || control.json)
+        return r < 0 ? EXIT_OK : r;
     json_object_foreach(answer, key, value)
     {
         _cleanup_free_ char *text =
@@ -234,7 +174,7 @@ int command_device_retire(int argc, char **argv)
         return EXIT_USAGE;
     }
     if ((r = control_open(&control, &error)) == 0 &&
-        (r = device_resolve(&control, operand, &id, &error)) == 0) {
+        (r = control_resolve(&control, "device", operand, &id, &error)) == 0) {
         _cleanup_free_ char *path = xasprintf("/v1/admin/devices/%s/retire", id);
         _cleanup_json_ json_t *body = json_pack("{s:s}", "reason", reason);
         r = control_call(&control, path, body, &answer, &error);

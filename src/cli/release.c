@@ -25,43 +25,34 @@ static const char list_usage[] = "usage: maeslant release list [--json] [connect
                                  "\n"
                                  "The published releases, newest first.\n" CONTROL_HELP;
 
+static void print_releases(const json_t *answer)
+{
+    struct grid grid = {.columns = 6};
+    size_t i;
+    json_t *release;
+    grid_add(&grid,
+             (const char *[]){"RELEASE", "PRODUCT", "CHANNEL", "VERSION", "STATE", "PUBLISHED"});
+    json_array_foreach(json_object_get(answer, "releases"), i, release)
+    {
+        char when[40];
+        _cleanup_free_ char *id = xstrndup(text_of(release, "release"), 12);
+        when_text(number_of(release, "published_at"), when, sizeof when);
+        grid_add(&grid,
+                 (const char *[]){id, text_of(release, "product"), text_of(release, "channel"),
+                                  text_of(release, "version"), text_of(release, "state"), when});
+    }
+    grid_print(&grid, stdout);
+    grid_free(&grid);
+}
+
 int command_release_list(int argc, char **argv)
 {
     struct control control = {0};
-    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
-    struct error error = ERROR_INIT;
     _cleanup_json_ json_t *answer = NULL;
-    int r = options_parse(argc, argv, list_usage, specs, ARRAY_SIZE(specs), NULL, 0, 0);
-    if (r >= 0)
-        return r;
-    if ((r = control_open(&control, &error)) == 0)
-        r = control_call(&control, "/v1/admin/releases", NULL, &answer, &error);
-    if (r < 0) {
-        control_close(&control);
-        return fail(r, &error);
-    }
-    if (control.json) {
-        print_json(answer);
-    } else {
-        struct grid grid = {.columns = 6};
-        grid_add(&grid, (const char *[]){"RELEASE", "PRODUCT", "CHANNEL", "VERSION", "STATE",
-                                         "PUBLISHED"});
-        size_t i;
-        json_t *release;
-        json_array_foreach(json_object_get(answer, "releases"), i, release)
-        {
-            char when[40];
-            _cleanup_free_ char *id = xstrndup(text_of(release, "release"), 12);
-            when_text(number_of(release, "published_at"), when, sizeof when);
-            grid_add(&grid, (const char *[]){
-                                id, text_of(release, "product"), text_of(release, "channel"),
-                                text_of(release, "version"), text_of(release, "state"), when});
-        }
-        grid_print(&grid, stdout);
-        grid_free(&grid);
-    }
-    control_close(&control);
-    return EXIT_OK;
+    int r = control_list(argc, argv, list_usage, "/v1/admin/releases", &control, &answer);
+    if (r < 0 && !control.json)
+        print_releases(answer);
+    return r < 0 ? EXIT_OK : r;
 }
 
 static const char show_usage[] =
@@ -94,60 +85,13 @@ int command_release_show(int argc, char **argv)
         {"permissions", "permissions"}, {"lab", "lab"},           {"skipped", "lab skipped"},
         {"rollouts", "rollouts"}};
     struct control control = {0};
-    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
-    struct error error = ERROR_INIT;
     _cleanup_json_ json_t *answer = NULL;
-    _cleanup_free_ char *release = NULL;
-    const char *operand;
-    int r = options_parse(argc, argv, show_usage, specs, ARRAY_SIZE(specs), &operand, 1, 1);
-    if (r >= 0)
-        return r;
-    if ((r = control_open(&control, &error)) == 0 &&
-        (r = release_resolve(&control, operand, &release, &error)) == 0) {
-        _cleanup_free_ char *path = xasprintf("/v1/admin/releases/%s", release);
-        r = control_call(&control, path, NULL, &answer, &error);
-    }
-    control_close(&control);
-    if (r < 0)
-        return fail(r, &error);
-    if (control.json) {
-        print_json(answer);
-        return EXIT_OK;
-    }
+    int r = control_show(argc, argv, show_usage, "release", &control, &answer);
+    if (r >= 0 || control.json)
+        return r < 0 ? EXIT_OK : r;
     for (size_t i = 0; i < ARRAY_SIZE(members); i++)
         print_member(answer, members[i].key, members[i].label);
     return EXIT_OK;
-}
-
-int release_resolve(struct control *control, const char *prefix, char **ret, struct error *error)
-{
-    _cleanup_json_ json_t *answer = NULL;
-    size_t i, found = 0, len = strlen(prefix);
-    json_t *release;
-    const char *name = NULL;
-    if (len == 64) {
-        *ret = xstrdup(prefix);
-        return 0;
-    }
-    if (len < 4 || strspn(prefix, "0123456789abcdef") != len)
-        return error_set(error, -EINVAL,
-                         "'%s' names no release; expected 64 hex digits, or at least the first 4",
-                         prefix);
-    int r = control_call(control, "/v1/admin/releases", NULL, &answer, error);
-    if (r < 0)
-        return r;
-    json_array_foreach(json_object_get(answer, "releases"), i, release)
-    {
-        if (strncmp(text_of(release, "release"), prefix, len) == 0) {
-            name = text_of(release, "release");
-            found++;
-        }
-    }
-    if (found != 1)
-        return error_set(error, -ENOENT, "%zu releases start with '%s'; see maeslant release list",
-                         found, prefix);
-    *ret = xstrdup(name);
-    return 0;
 }
 
 int release_read(const char *directory, const char *name, size_t limit, struct buf *ret,

@@ -96,7 +96,7 @@ int command_rollout_start(int argc, char **argv)
         return r;
     if ((!policy_path || (r = read_policy(policy_path, &policy, &error)) == 0) &&
         (r = control_open(&control, &error)) == 0 &&
-        (r = release_resolve(&control, operand, &release, &error)) == 0) {
+        (r = control_resolve(&control, "release", operand, &release, &error)) == 0) {
         _cleanup_json_ json_t *body = json_pack("{s:s, s:O*, s:s*, s:s*}", "release", release,
                                                 "policy", policy, "name", name, "by", by);
         r = control_call(&control, "/v1/admin/rollouts", body, &answer, &error);
@@ -116,24 +116,8 @@ static const char list_usage[] = "usage: maeslant rollout list [--json] [connect
                                  "\n"
                                  "The rollouts, newest first.\n" CONTROL_HELP;
 
-int command_rollout_list(int argc, char **argv)
+static void print_rollouts(const json_t *answer)
 {
-    struct control control = {0};
-    const struct option_spec specs[] = {CONTROL_OPTIONS(control)};
-    struct error error = ERROR_INIT;
-    _cleanup_json_ json_t *answer = NULL;
-    int r = options_parse(argc, argv, list_usage, specs, ARRAY_SIZE(specs), NULL, 0, 0);
-    if (r >= 0)
-        return r;
-    if ((r = control_open(&control, &error)) == 0)
-        r = control_call(&control, "/v1/admin/rollouts", NULL, &answer, &error);
-    control_close(&control);
-    if (r < 0)
-        return fail(r, &error);
-    if (control.json) {
-        print_json(answer);
-        return EXIT_OK;
-    }
     struct grid grid = {.columns = 8};
     size_t i;
     json_t *rollout;
@@ -152,7 +136,16 @@ int command_rollout_list(int argc, char **argv)
     }
     grid_print(&grid, stdout);
     grid_free(&grid);
-    return EXIT_OK;
+}
+
+int command_rollout_list(int argc, char **argv)
+{
+    struct control control = {0};
+    _cleanup_json_ json_t *answer = NULL;
+    int r = control_list(argc, argv, list_usage, "/v1/admin/rollouts", &control, &answer);
+    if (r < 0 && !control.json)
+        print_rollouts(answer);
+    return r < 0 ? EXIT_OK : r;
 }
 
 /* Fetches a rollout's view for a subcommand with one operand; an exit code, or -1 with the view. */
