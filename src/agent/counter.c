@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COUNTER_BLOCK 64
 #define COUNTER_LAST ((uint64_t)1 << 53)
@@ -43,6 +44,23 @@ int counter_open(const struct paths *paths, struct counter *ret, struct error *e
     return 0;
 }
 
+/* A full disk must not keep a device from telling what became of a trial. The number lies in one
+ * sector, whose block is there already; a torn one is a damaged one, which counter_open survives.
+ */
+static int write_in_place(const char *path, const char *text, struct error *error)
+{
+    size_t len = strlen(text);
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    int r = 0;
+
+    if (fd < 0)
+        return error_set(error, -errno, "%s: cannot open it: %s", path, strerrordesc_np(errno));
+    if (pwrite(fd, text, len, 0) != (ssize_t)len || fdatasync(fd) < 0)
+        r = error_set(error, -ENOSPC, "%s: cannot write in place", path);
+    (void)close(fd);
+    return r;
+}
+
 int counter_next(struct counter *counter, uint64_t *ret, struct error *error)
 {
     char text[32];
@@ -53,6 +71,8 @@ int counter_next(struct counter *counter, uint64_t *ret, struct error *error)
 
         (void)snprintf(text, sizeof(text), "%llu\n", (unsigned long long)reserved);
         r = file_write(AT_FDCWD, counter->path, text, strlen(text), 0600, error);
+        if (r == -ENOSPC || r == -EDQUOT)
+            r = write_in_place(counter->path, text, error);
         crash_point("", "counter");
         if (r < 0)
             return r;

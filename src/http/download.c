@@ -59,7 +59,7 @@ static int take_part(struct transfer *transfer, const char *data, size_t len)
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0) {
-            r = -errno;
+            r = errno == EFBIG ? -ENOSPC : -errno; /* a file that may not grow is a full disk */
             return error_set(transfer->error, r, "cannot write %s: %s%s", download->path,
                              strerror(-r),
                              r == -ENOSPC ? "; make room on that file system and try again" : "");

@@ -127,7 +127,8 @@ static int copy_bytes(struct unpack *unpack, struct archive_entry *entry, const 
             return too_large(unpack, path, error);
         r = tree_write(fd, block, len);
         if (r < 0)
-            return error_set(error, r, "cannot write \"%.200s\": %s", path, strerror(-r));
+            return error_set(error, r == -EFBIG ? -ENOSPC : r, "cannot write \"%.200s\": %s", path,
+                             strerror(-r));
         done += len;
         unpack->bytes += len;
     }
