@@ -153,7 +153,7 @@ int check_process(const char *pid_file, const char *exit_file, struct check_memo
     if (r < 0) {
         int signal = 0;
 
-        (void)read_exit(exit_file, memory->since_ms, &ret->exit_status, &signal);
+        (void)read_exit(exit_file, memory->since_ms - START_SLACK_MS, &ret->exit_status, &signal);
         return signal ? died(signal, ret, r, error) : r;
     }
     if (memory->pid == 0)

@@ -137,3 +137,19 @@ int check_active_becomes(const struct check *active, const struct check_vars *va
             return error_set(error, -ECANCELED, "given up");
     }
 }
+
+const struct check *check_death(const struct manifest *manifest, const struct check_vars *vars,
+                                int64_t since_ms, struct check_result *ret)
+{
+    for (size_t i = 0; i < manifest->probe_count; i++) {
+        const struct check *probe = &manifest->probes[i];
+        struct check_memory memory = {.since_ms = since_ms};
+
+        if (probe->kind != CHECK_PROCESS)
+            continue;
+        check_run(probe, vars, &memory, -1, ret);
+        if (ret->fatal)
+            return probe;
+    }
+    return NULL;
+}

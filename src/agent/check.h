@@ -51,6 +51,11 @@ struct check_result {
 void check_run(const struct check *check, const struct check_vars *vars,
                struct check_memory *memory, int cancel_fd, struct check_result *ret);
 
+/* The first of the manifest's process probes whose process died of a signal at `since_ms` (wall) or
+ * later, with what was found in `ret`; NULL when none did. */
+const struct check *check_death(const struct manifest *manifest, const struct check_vars *vars,
+                                int64_t since_ms, struct check_result *ret);
+
 /* Asks the running product which digest it has loaded. */
 int check_active(const struct check *active, const struct check_vars *vars, int cancel_fd,
                  char ret[static 65], struct error *error);

@@ -28,11 +28,12 @@ static void revert_halted(struct product *product, const struct halt *halt)
     revert_begin(product, &verdict);
 }
 
-static void revert_failed(struct product *product, const char *reason,
+static void revert_failed(struct product *product, const char *reason, const char *probe,
                           const struct check_result *result, const char *text)
 {
     struct verdict verdict = {.outcome = "failed",
                               .reason = reason,
+                              .probe = probe,
                               .exit_status = result ? result->exit_status : -1,
                               .signal = result ? result->signal : 0,
                               .text = text,
@@ -70,7 +71,7 @@ static void activate_links(struct product *product)
             r = slot_set_link(product->dir, "current", product->journal.release, &error);
     }
     if (r < 0)
-        revert_failed(product, "disk", NULL, error.text);
+        revert_failed(product, "disk", NULL, NULL, error.text);
 }
 
 /* active → soaking: the adapter, then the running product must name the release. */
@@ -82,6 +83,7 @@ static void activate_product(struct product *product)
     struct check_result result = {.exit_status = -1};
     struct error error = ERROR_INIT;
     const char *reason;
+    _cleanup_free_ char *probe = NULL;
     int r = 0;
 
     if (!permit_holds(product, &reason)) {
@@ -103,6 +105,19 @@ static void activate_product(struct product *product)
             reason = "not-active";
             r = check_active_becomes(&manifest.active, &vars, subject, product->cancel_fd, &error);
         }
+        /* It may name nothing because it is dead: then that is the cause. */
+        if (r < 0 && r != -ECANCELED) {
+            struct check_result death = {.exit_status = -1};
+            const struct check *dead =
+                check_death(&manifest, &vars, (int64_t)(product->activated * 1000), &death);
+
+            if (dead) {
+                reason = "signal";
+                probe = xstrdup(dead->name);
+                result.signal = death.signal;
+                result.exit_status = -1;
+            }
+        }
     }
     check_vars_free(&vars);
     manifest_free(&manifest);
@@ -115,7 +130,7 @@ static void activate_product(struct product *product)
         r = product_set(product, STATE_SOAKING, &error);
     }
     if (r < 0)
-        revert_failed(product, reason, &result, error.text);
+        revert_failed(product, reason, probe, &result, error.text);
 }
 
 static void confirm(struct product *product)
@@ -165,7 +180,7 @@ static int reported_walk(struct product *product)
 
             revert_begin(product, &verdict);
         } else if (strcmp(answer, "refused") == 0) {
-            revert_failed(product, "report-refused", NULL,
+            revert_failed(product, "report-refused", NULL, NULL,
                           "the server did not take the report of this trial");
         }
         return 0;

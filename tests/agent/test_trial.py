@@ -121,6 +121,23 @@ def a_release_that_does_not_become_active_fails_though_its_adapter_says_well(pro
         expect('not-active' in device.log() and running(device) == first, 'back')
 
 
+def a_product_that_dies_of_a_signal_before_it_names_the_release_is_reported_so(programs):
+    dies = 'echo 4194304 >"$1/pid"; echo "signal 11" >"$1/exit"; : >"$1/running"'
+    probes = [{'name': 'worker', 'kind': 'process', 'pid_file': '${product_dir}/pid',
+               'exit_file': '${product_dir}/exit', 'interval': '200ms'}]
+    with World(programs) as world:
+        device = ready(world)
+        first = running(device)
+        name = world.rollout(world.release(
+            probes=probes, adapter={**MANIFEST['adapter'], 'activate': [
+                '/bin/sh', '-c', dies, 'sh', '${product_dir}']}))
+        settle(device, 'idle', 'rejected', timeout=30)
+        wait_until('the report is there', lambda: world.plane.rollout(name)['failed'] == 1)
+        why = [failure['why'] for failure in world.plane.rollout(name)['failures']]
+        expect(any('signal 11' in text and 'worker' in text for text in why), why)
+        expect(device.current(PRODUCT) == first, 'back')
+
+
 def a_failed_adapter_reverts(programs):
     with World(programs) as world:
         device = ready(world)
