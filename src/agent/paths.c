@@ -67,20 +67,32 @@ static int make_below(int root_fd, const char *path, mode_t mode, char **ret, st
     return *ret ? 0 : error_set(error, -EIO, "%s: its real path cannot be read in /proc", path);
 }
 
-int paths_open(const char *root, struct paths *ret, struct error *error)
+/* The root's folder and its real path, "" for /; `hint` ends the error's sentence. */
+static int open_root(const char *root, const char *hint, struct paths *ret, struct error *error)
 {
-    _cleanup_fd_ int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r;
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     *ret = (struct paths){0};
-    if (root_fd < 0)
-        return error_set(error, -errno, "%s: cannot open the root: %s; make the folder first", root,
-                         strerrordesc_np(errno));
-    ret->root = real_path_of(root_fd);
-    if (!ret->root)
+    if (fd < 0)
+        return error_set(error, -errno, "%s: cannot open the root: %s%s", root,
+                         strerrordesc_np(errno), hint);
+    ret->root = real_path_of(fd);
+    if (!ret->root) {
+        (void)close(fd);
         return error_set(error, -EIO, "%s: its real path cannot be read in /proc", root);
+    }
     if (strcmp(ret->root, "/") == 0)
         ret->root[0] = '\0';
+    return fd;
+}
+
+int paths_open(const char *root, struct paths *ret, struct error *error)
+{
+    _cleanup_fd_ int root_fd = open_root(root, "; make the folder first", ret, error);
+    int r;
+
+    if (root_fd < 0)
+        return root_fd;
     r = make_below(root_fd, "etc/maeslant", 0755, &ret->etc, error);
     if (r == 0)
         r = make_below(root_fd, "var/lib/maeslant", 0700, &ret->state, error);
@@ -101,17 +113,10 @@ static char *find_below(int root_fd, const char *root, const char *path)
 
 int paths_find(const char *root, struct paths *ret, struct error *error)
 {
-    _cleanup_fd_ int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_fd_ int root_fd = open_root(root, "", ret, error);
 
-    *ret = (struct paths){0};
     if (root_fd < 0)
-        return error_set(error, -errno, "%s: cannot open the root: %s", root,
-                         strerrordesc_np(errno));
-    ret->root = real_path_of(root_fd);
-    if (!ret->root)
-        return error_set(error, -EIO, "%s: its real path cannot be read in /proc", root);
-    if (strcmp(ret->root, "/") == 0)
-        ret->root[0] = '\0';
+        return root_fd;
     ret->etc = find_below(root_fd, ret->root, "etc/maeslant");
     ret->state = find_below(root_fd, ret->root, "var/lib/maeslant");
     ret->run = find_below(root_fd, ret->root, "run/maeslant");

@@ -199,13 +199,21 @@ static int finish(const char *dir, const char *tmp, const char *release, const v
     return r;
 }
 
-static int make_tmp(const char *dir, const char *release, char **ret, struct error *error)
+/* An empty folder for the slot-to-be, and its `payload`; 1: the slot is there, and whole. */
+static int begin(const char *dir, const char *release, char **ret_tmp, char **ret_payload,
+                 struct error *error)
 {
     int r;
 
-    *ret = xasprintf("%s/slots/.tmp-%s", dir, release);
-    r = tree_remove(AT_FDCWD, *ret, error);
-    return r < 0 ? r : dir_make(AT_FDCWD, *ret, 0755, error);
+    *ret_tmp = xasprintf("%s/slots/.tmp-%s", dir, release);
+    *ret_payload = path_join(*ret_tmp, "payload");
+    if (slot_exists(dir, release)) {
+        if (slot_verify(dir, release, NULL) == 0)
+            return 1;
+        remove_slot(dir, release);
+    }
+    r = tree_remove(AT_FDCWD, *ret_tmp, error);
+    return r < 0 ? r : dir_make(AT_FDCWD, *ret_tmp, 0755, error);
 }
 
 int slot_stage(const char *dir, const struct manifest *manifest, const void *manifest_text,
@@ -214,15 +222,10 @@ int slot_stage(const char *dir, const struct manifest *manifest, const void *man
     struct payload_limits limits = {manifest->payload_unpacked, manifest->payload_files};
     _cleanup_free_ char *tmp = NULL;
     _cleanup_free_ char *payload = NULL;
-    int r;
+    int r = begin(dir, manifest->release, &tmp, &payload, error);
 
-    if (slot_exists(dir, manifest->release)) {
-        if (slot_verify(dir, manifest->release, NULL) == 0)
-            return 0;
-        remove_slot(dir, manifest->release);
-    }
-    r = make_tmp(dir, manifest->release, &tmp, error);
-    payload = path_join(tmp, "payload");
+    if (r == 1)
+        return 0;
     if (r == 0)
         r = payload_unpack(archive, payload, &limits, error);
     crash_point("", "slot-unpacked");
@@ -238,15 +241,10 @@ int slot_adopt(const char *dir, const struct manifest *manifest, const void *man
 {
     _cleanup_free_ char *tmp = NULL;
     _cleanup_free_ char *payload = NULL;
-    int r;
+    int r = begin(dir, manifest->release, &tmp, &payload, error);
 
-    if (slot_exists(dir, manifest->release)) {
-        if (slot_verify(dir, manifest->release, NULL) == 0)
-            return 0;
-        remove_slot(dir, manifest->release);
-    }
-    r = make_tmp(dir, manifest->release, &tmp, error);
-    payload = path_join(tmp, "payload");
+    if (r == 1)
+        return 0;
     if (r == 0)
         r = copy_tree(content, payload, error);
     if (r == 0)

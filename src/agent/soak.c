@@ -85,6 +85,17 @@ static int start(struct product *product, struct soak *soak)
     return 0;
 }
 
+/* What came of asking the running product: false when it does not name the release, which fails the
+ * trial, or when a halt has to be looked at first. */
+static bool is_active(struct product *product, int r, const struct error *error)
+{
+    if (r == -ECANCELED)
+        fd_clear(product->cancel_fd);
+    else if (r < 0)
+        fail(product, "not-active", NULL, error->text);
+    return r == 0;
+}
+
 /* The end of the soak: the running product still names the release (rule 4). */
 static void finish(struct product *product)
 {
@@ -104,14 +115,8 @@ static void finish(struct product *product)
         check_vars_free(&vars);
         manifest_free(&manifest);
     }
-    if (r == -ECANCELED) {
-        fd_clear(product->cancel_fd);
+    if (!is_active(product, r, &error))
         return;
-    }
-    if (r < 0) {
-        fail(product, "not-active", NULL, error.text);
-        return;
-    }
     (void)snprintf(journal->outcome, sizeof(journal->outcome), "healthy");
     journal->reason[0] = '\0';
     journal->confirm_by =
@@ -209,18 +214,10 @@ static int start_again(struct product *product, struct error *error)
 static void go_on(struct product *product)
 {
     struct error error = ERROR_INIT;
-    int r;
 
     product->activated = clock_now(CLOCK_REALTIME);
-    r = start_again(product, &error);
-    if (r == -ECANCELED) {
-        fd_clear(product->cancel_fd);
+    if (!is_active(product, start_again(product, &error), &error))
         return;
-    }
-    if (r < 0) {
-        fail(product, "not-active", NULL, error.text);
-        return;
-    }
     product->journal.reason[0] = '\0';
     if (product_set(product, STATE_SOAKING, &error) < 0)
         fail(product, "disk", NULL, error.text);

@@ -69,10 +69,25 @@ static void write_object(struct buf *buf, const json_t *object)
     buf_add(buf, "}", 1);
 }
 
-static void write_value(struct buf *buf, const json_t *value)
+void json_write_plain(struct buf *buf, const json_t *value)
 {
     char number[32];
 
+    if (json_is_integer(value)) {
+        (void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(value));
+        buf_add_str(buf, number);
+    } else if (json_is_real(value)) {
+        double_to_text(json_real_value(value), number);
+        buf_add_str(buf, number);
+        if (!strpbrk(number, ".e")) /* a real stays one */
+            buf_add_str(buf, ".0");
+    } else {
+        buf_add_str(buf, json_is_true(value) ? "true" : json_is_false(value) ? "false" : "null");
+    }
+}
+
+static void write_value(struct buf *buf, const json_t *value)
+{
     switch (json_typeof(value)) {
     case JSON_OBJECT:
         write_object(buf, value);
@@ -89,25 +104,8 @@ static void write_value(struct buf *buf, const json_t *value)
     case JSON_STRING:
         json_write_string(buf, json_string_value(value), json_string_length(value));
         break;
-    case JSON_INTEGER:
-        (void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(value));
-        buf_add_str(buf, number);
-        break;
-    case JSON_REAL:
-        double_to_text(json_real_value(value), number);
-        buf_add_str(buf, number);
-        if (!strpbrk(number, ".e")) /* a real stays one */
-            buf_add_str(buf, ".0");
-        break;
-    case JSON_TRUE:
-        buf_add_str(buf, "true");
-        break;
-    case JSON_FALSE:
-        buf_add_str(buf, "false");
-        break;
-    case JSON_NULL:
-        buf_add_str(buf, "null");
-        break;
+    default:
+        json_write_plain(buf, value);
     }
 }
 

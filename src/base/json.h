@@ -18,8 +18,10 @@ int json_parse(const char *text, size_t len, json_t **ret, struct error *error);
 /* Compact text with sorted keys and short reals (0.1), owned by the caller: the same value gives
  * the same bytes. */
 char *json_text(const json_t *value);
-/* Adds the text as a JSON string, quoted, as json_text writes it. */
+/* Adds the text as a JSON string, quoted, or a number, true, false or null, as json_text writes it.
+ */
 struct buf;
+void json_write_plain(struct buf *buf, const json_t *value);
 void json_write_string(struct buf *buf, const char *text, size_t len);
 
 static inline void cleanup_json(json_t **value)

@@ -1,6 +1,7 @@
 #include "base/yaml.h"
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "base/text.h"
 
 #include <stdbool.h>
@@ -72,37 +73,14 @@ static void write_string(struct buf *buf, const char *text, size_t len)
 
 static void write_scalar(struct buf *buf, const json_t *value)
 {
-    char number[32];
-
-    switch (json_typeof(value)) {
-    case JSON_STRING:
+    if (json_is_string(value))
         write_string(buf, json_string_value(value), json_string_length(value));
-        break;
-    case JSON_INTEGER:
-        buf_addf(buf, "%lld", (long long)json_integer_value(value));
-        break;
-    case JSON_REAL:
-        double_to_text(json_real_value(value), number);
-        buf_add_str(buf, number);
-        if (!strpbrk(number, ".e"))
-            buf_add_str(buf, ".0");
-        break;
-    case JSON_TRUE:
-        buf_add_str(buf, "true");
-        break;
-    case JSON_FALSE:
-        buf_add_str(buf, "false");
-        break;
-    case JSON_OBJECT:
+    else if (json_is_object(value))
         buf_add_str(buf, "{}");
-        break;
-    case JSON_ARRAY:
+    else if (json_is_array(value))
         buf_add_str(buf, "[]");
-        break;
-    case JSON_NULL:
-        buf_add_str(buf, "null");
-        break;
-    }
+    else
+        json_write_plain(buf, value);
 }
 
 static bool is_nested(const json_t *value)

@@ -1,5 +1,6 @@
 #include "server/engine-internal.h"
 
+#include "base/encode.h"
 #include "base/log.h"
 
 #include <stdarg.h>
@@ -48,6 +49,18 @@ void answer_sealed(struct engine *engine, struct engine_request *request, const 
     request->status = 200;
     request->text = envelope_seal(&engine->options.server_key, context, value);
     json_decref(value);
+}
+
+struct http_blob *sealed_blob(struct engine *engine, const char *context, json_t *value,
+                              const char *cache_control)
+{
+    _cleanup_free_ char *text = envelope_seal(&engine->options.server_key, context, value);
+    char etag[SHA256_HEX_SIZE];
+
+    json_decref(value);
+    sha256_hex(text, strlen(text), etag);
+    etag[32] = '\0';
+    return http_blob_new(text, strlen(text), "application/json", etag, cache_control);
 }
 
 void engine_log(struct engine *engine, const char *code, const char *by, const char *rollout,

@@ -209,6 +209,16 @@ bool device_accepts(struct engine *engine, struct engine_request *request, struc
     return false;
 }
 
+struct device *device_asking(struct engine *engine, struct engine_request *request)
+{
+    struct device *device = device_find(engine, request->device);
+
+    if (!device)
+        answer_refuse(request, 401, "device-unknown", "This device is not known", "Enrol it first.",
+                      "device %s is not enrolled here", request->device);
+    return device && device_accepts(engine, request, device) ? device : NULL;
+}
+
 void device_evidence(struct engine *engine, struct engine_request *request, struct device *device,
                      const char *call)
 {
@@ -464,16 +474,11 @@ static void refuse_unknown(struct engine_request *request, const char *id)
 
 void call_status(struct engine *engine, struct engine_request *request)
 {
-    struct device *device = device_find(engine, request->device);
+    struct device *device = device_asking(engine, request);
     const json_t *value = request->value;
     json_int_t halts = engine->halt_count ? engine->halts[engine->halt_count - 1].number : 0;
 
-    if (!device) {
-        answer_refuse(request, 401, "device-unknown", "This device is not known", "Enrol it first.",
-                      "device %s is not enrolled here", request->device);
-        return;
-    }
-    if (!device_accepts(engine, request, device))
+    if (!device)
         return;
     replace(&device->agent, json_string_value(json_object_get(value, "agent")));
     replace(&device->boot, json_string_value(json_object_get(value, "boot")));

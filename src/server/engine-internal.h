@@ -213,6 +213,9 @@ void answer_storage(struct engine_request *request, const struct error *error);
 void answer_json(struct engine_request *request, json_t *value /* stolen */);
 void answer_sealed(struct engine *engine, struct engine_request *request, const char *context,
                    json_t *value /* stolen */);
+/* Signed, for http_reply_blob; its ETag is of what it says. */
+struct http_blob *sealed_blob(struct engine *engine, const char *context,
+                              json_t *value /* stolen */, const char *cache_control);
 /* A row of the log. */
 void engine_log(struct engine *engine, const char *code, const char *by, const char *rollout,
                 const char *device, const char *format, ...) __attribute__((format(printf, 6, 7)));
@@ -243,6 +246,8 @@ void device_clear(struct device *device); /* its texts */
 void device_drop_last(struct engine *engine);
 /* Standing and `seq`. False: the request is answered (refused, or the same again). */
 bool device_accepts(struct engine *engine, struct engine_request *request, struct device *device);
+/* The device that signed the request, if it is known and device_accepts; NULL: it is answered. */
+struct device *device_asking(struct engine *engine, struct engine_request *request);
 /* Keeps the body of an accepted request beside its answer. */
 void device_evidence(struct engine *engine, struct engine_request *request, struct device *device,
                      const char *call);

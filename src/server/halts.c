@@ -1,7 +1,5 @@
 #include "server/engine-internal.h"
 
-#include "base/encode.h"
-
 #include <inttypes.h>
 #include <string.h>
 
@@ -106,7 +104,6 @@ void halts_publish(struct engine *engine)
 {
     json_t *list = json_array(), *value;
     json_int_t number = 0;
-    char etag[SHA256_HEX_SIZE];
     struct http_blob *blob, *old;
 
     for (size_t i = 0; i < engine->halt_count; i++) {
@@ -123,11 +120,7 @@ void halts_publish(struct engine *engine)
                             (json_int_t)halt->spread_ms, "now", halt->now, "reason", halt->reason));
     }
     value = json_pack("{s:I, s:o}", "number", number, "halts", list);
-    _cleanup_free_ char *text = envelope_seal(&engine->options.server_key, CONTEXT_HALTS, value);
-    json_decref(value);
-    sha256_hex(text, strlen(text), etag);
-    etag[32] = '\0';
-    blob = http_blob_new(text, strlen(text), "application/json", etag, "max-age=5");
+    blob = sealed_blob(engine, CONTEXT_HALTS, value, "max-age=5");
     pthread_mutex_lock(&engine->lock);
     old = engine->halts_blob;
     engine->halts_blob = blob;

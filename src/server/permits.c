@@ -410,16 +410,11 @@ static void begin(struct engine *engine, struct engine_request *request, struct 
 
 void call_begin(struct engine *engine, struct engine_request *request)
 {
-    struct device *device = device_find(engine, request->device);
+    struct device *device = device_asking(engine, request);
     const char *nonce = json_string_value(json_object_get(request->value, "nonce"));
     struct permit *permit;
 
-    if (!device) {
-        answer_refuse(request, 401, "device-unknown", "This device is not known", "Enrol it first.",
-                      "device %s is not enrolled here", request->device);
-        return;
-    }
-    if (!device_accepts(engine, request, device))
+    if (!device)
         return;
     permit = permit_by_nonce(engine, nonce);
     if (permit)

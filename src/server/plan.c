@@ -69,7 +69,6 @@ static json_t *release_json(struct server_rollout *rollout)
 static void publish(struct engine *engine, struct plan *plan)
 {
     json_t *releases = json_array(), *value;
-    char etag[SHA256_HEX_SIZE];
     struct http_blob *blob, *old;
 
     for (size_t i = engine->rollout_count; i-- > 0;) {
@@ -87,11 +86,7 @@ static void publish(struct engine *engine, struct plan *plan)
         "releases", releases);
     if (engine->options.no_gate)
         json_object_set_new(value, "gate", json_string("off"));
-    _cleanup_free_ char *text = envelope_seal(&engine->options.server_key, CONTEXT_PLAN, value);
-    json_decref(value);
-    sha256_hex(text, strlen(text), etag);
-    etag[32] = '\0';
-    blob = http_blob_new(text, strlen(text), "application/json", etag, "max-age=1");
+    blob = sealed_blob(engine, CONTEXT_PLAN, value, "max-age=1");
     pthread_mutex_lock(&engine->lock);
     old = plan->blob;
     plan->blob = blob;

@@ -366,17 +366,12 @@ void call_report(struct engine *engine, struct engine_request *request)
     struct report report = {
         .engine = engine,
         .request = request,
-        .device = device_find(engine, request->device),
+        .device = device_asking(engine, request),
         .outcome = (enum reported)outcome,
         .reason = json_string_value(json_object_get(request->value, "reason")),
     };
 
-    if (!report.device) {
-        answer_refuse(request, 401, "device-unknown", "This device is not known", "Enrol it first.",
-                      "device %s is not enrolled here", request->device);
-        return;
-    }
-    if (!device_accepts(engine, request, report.device))
+    if (!report.device)
         return;
     report.permit = permit_find(engine, id);
     if (engine->failure < 0 || outcome < 0) {
