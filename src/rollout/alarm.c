@@ -330,6 +330,21 @@ static void check_environment(struct rollout *rollout)
     }
 }
 
+double alarm_patience_ends(const struct rollout *rollout)
+{
+    if (!rollout->paused_environment || rollout->check_open > 0)
+        return INFINITY;
+    return rollout->check_moved_at + CHECK_PATIENCE * rollout->policy.deadline;
+}
+
+void alarm_lapse(struct rollout *rollout)
+{
+    if (rollout->halted || rollout->now < alarm_patience_ends(rollout))
+        return;
+    excuse(rollout, rollout->accused);
+    resume_from_environment(rollout);
+}
+
 bool alarm_wants_control(const struct rollout *rollout, uint32_t stratum)
 {
     /* Devices of the accused stratum come first; if none comes, anybody's word is better than a

@@ -14,7 +14,9 @@
 #define UNITS 1e9             /* costs are whole billionths of a device, so that sums are exact */
 #define CONTROL_PLACEBOS 10   /* of a control check */
 #define ENVIRONMENT_ODDS 10.0 /* e_0, and the placebos' own evidence, that end a pause */
-#define REVERT_LAPSES 300.0   /* seconds that a revert permit is good for */
+#define CHECK_PATIENCE                                                                             \
+    4.0 /* deadlines without a placebo for the check, after which the pause ends */
+#define REVERT_LAPSES 300.0 /* seconds that a revert permit is good for */
 
 /* Adds up: over strata today, over slices and all organisations but one later. */
 struct counts {
@@ -228,6 +230,9 @@ void alarm_resume_person(struct rollout *rollout, const char *by, const char *re
 double alarm_log_evidence(const struct rollout *rollout);
 /* May an asker of this stratum be a placebo of the control check that goes on? */
 bool alarm_wants_control(const struct rollout *rollout, uint32_t stratum);
+/* When a pause for the environment ends because nobody came for its check; INFINITY: not now. */
+double alarm_patience_ends(const struct rollout *rollout);
+void alarm_lapse(struct rollout *rollout); /* ends it then */
 
 /* stage.c */
 bool stage_started(const struct rollout *rollout);

@@ -291,9 +291,11 @@ int rollout_apply(struct rollout *rollout, const struct rollout_event *event,
     if (event->type == EVENT_OUTAGE) {
         exposure_deadlines(rollout, fmin(event->from, event->t), NONE);
         exposure_outage(rollout, event->from, event->to);
+        rollout->check_moved_at += event->to - event->from;
     }
     exposure_deadlines(rollout, event->t, event->type == EVENT_OUTCOME ? event->device : NONE);
     revert_lapse(rollout);
+    alarm_lapse(rollout);
     stage_check(rollout);
     r = apply_event(rollout, event, error);
     stage_check(rollout);
@@ -303,7 +305,7 @@ int rollout_apply(struct rollout *rollout, const struct rollout_event *event,
 
 double rollout_next_tick(const struct rollout *rollout)
 {
-    double next = stage_tick(rollout);
+    double next = fmin(stage_tick(rollout), alarm_patience_ends(rollout));
     if (rollout->heap_count > 0)
         next = fmin(next, rollout->exposures[rollout->heap[0]].deadline);
     return next;

@@ -108,6 +108,30 @@ static void absolute_evidence_without_the_coins_pauses_and_calls_for_a_control_c
     rig_end(&rig);
 }
 
+static void a_pause_that_nobody_is_left_to_check_ends_by_itself(void **state)
+{
+    struct rig rig;
+    rig_start(&rig, 3, "", NULL);
+    rig_devices(&rig, 40, "o", NULL, NULL);
+    pause_environment(&rig);
+    double ends = rollout_next_tick(rig.rollout);
+    assert_true(isfinite(ends) && ends > rig.t);
+    rig_tick(&rig, ends - 1);
+    assert_int_equal(rig_view(&rig).state, ROLLOUT_PAUSED);
+
+    /* A placebo for the check shows that somebody is there: the wait begins anew. */
+    assert_int_equal(rig_begin(&rig, 20)->type, DECISION_PLACEBO);
+    rig_outcome(&rig, 20, OUTCOME_HEALTHY);
+    rig_tick(&rig, ends);
+    assert_int_equal(rig_view(&rig).state, ROLLOUT_PAUSED);
+    rig_tick(&rig, rollout_next_tick(rig.rollout));
+    assert_non_null(rig_last(&rig, DECISION_RESUME));
+    assert_int_equal(rig_view(&rig).state, ROLLOUT_RUNNING);
+    rig_tick(&rig, rig.t + 1e6);
+    assert_int_equal(rig_view(&rig).state, ROLLOUT_RUNNING);
+    rig_end(&rig);
+}
+
 static void placebos_that_fail_take_alarm_a_out_of_service_and_the_rollout_goes_on(void **state)
 {
     struct rig rig;
@@ -255,6 +279,7 @@ int main(void)
         cmocka_unit_test(alarm_c_halts_at_the_event_at_which_more_than_the_budget_is_proven_harmed),
         cmocka_unit_test(alarm_a_halts_when_the_placebos_do_not_fail_in_the_same_way),
         cmocka_unit_test(absolute_evidence_without_the_coins_pauses_and_calls_for_a_control_check),
+        cmocka_unit_test(a_pause_that_nobody_is_left_to_check_ends_by_itself),
         cmocka_unit_test(placebos_that_fail_take_alarm_a_out_of_service_and_the_rollout_goes_on),
         cmocka_unit_test(placebos_that_fail_just_as_often_never_let_it_come_to_a_pause),
         cmocka_unit_test(coins_that_decide_during_the_pause_halt),
