@@ -12,7 +12,7 @@ from agent_support import (MANIFEST, POLICY, PRODUCT, World, expect, run_all,  #
 import support  # noqa: E402
 
 __all__ = ['MANIFEST', 'POLICY', 'PRODUCT', 'World', 'expect', 'run_all', 'running', 'settle',
-           'wait_until', 'whole', 'IN_TRIAL', 'Sampler', 'programs', 'up', 'events', 'log_of',
+           'support', 'wait_until', 'whole', 'IN_TRIAL', 'Sampler', 'programs', 'up', 'events', 'log_of',
            'blocked', 'now_ms', 'calm_manifest', 'at_least_three_probes']
 
 # The states in which a device holds a trial; `reverting` is on its own.
