@@ -51,6 +51,7 @@ int command_device_list(int argc, char **argv);
 int command_device_show(int argc, char **argv);
 int command_device_retire(int argc, char **argv);
 int command_log(int argc, char **argv);
+int command_replay(int argc, char **argv);
 
 /* Options of a subcommand. `usage` is its whole help text, printed for --help. */
 struct option_spec {

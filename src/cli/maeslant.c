@@ -11,6 +11,7 @@ static const struct command commands[] = {
     {"serve", "run the control plane", command_serve},
     {"release", "build, sign, publish, list and show releases", command_release},
     {"rollout", "start, watch, pause, resume, halt and explain rollouts", command_rollout},
+    {"replay", "recompute a rollout's decisions from its events", command_replay},
     {"device", "enrol, list, show and retire devices", command_device},
     {"log", "what happened, newest last", command_log},
 };

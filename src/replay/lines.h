@@ -1,13 +1,10 @@
-/* Events and decisions as JSON lines (design/formats.md): what the store keeps, `maeslant replay`
- * reads and the refold compares. Must never write a line that reads back as another event. */
+/* Events and decisions as JSON lines (docs/formats.md): what the store keeps, `maeslant replay`
+ * reads and everybody compares. Must never write a line that reads back as another event, and
+ * never read one member more than it knows. */
 #pragma once
 
 #include "base/json.h"
 #include "rollout/rollout.h"
-
-/* A text as a JSON string, quoted. */
-struct buf;
-void json_quote(struct buf *buf, const char *text);
 
 struct event_line {
     struct rollout_event event; /* strings borrowed */
@@ -20,15 +17,20 @@ struct event_line {
 };
 /* Owned by the caller. */
 char *event_text(const struct event_line *line);
-/* Borrows its strings from `value`. -EINVAL with the reason for what is no event; `start` is read
- * by start_read. */
+/* Borrows its strings from `value`. -EINVAL for what is no event; the sentence starts with the path
+ * of the member at fault, where there is one. `start` is read by start_read. */
 int event_read(const json_t *value, struct event_line *ret, struct error *error);
 
 /* The device as the rollout sees it; `ret_attributes` (free) is its array. */
 struct rollout_device event_device(const struct event_line *line,
                                    struct rollout_attribute **ret_attributes);
 
+/* Every kind of decision with all that is known of it: what the server keeps. `device` is the id,
+ * NULL where the decision has none. Owned by the caller. */
 char *decision_text(const struct rollout_decision *decision, const char *device);
+/* The kinds that design/formats.md lists, with exactly its members; NULL for the others (resume,
+ * done, silent, revert). */
+char *decision_text_listed(const struct rollout_decision *decision, const char *device);
 /* Equal but for evidence that differs by rounding (1e-9). */
 bool decision_same(const char *stored, const char *now);
 
@@ -36,8 +38,9 @@ bool decision_same(const char *stored, const char *now);
 struct start_line {
     char *rollout, *release, *seed;
     double t;
-    json_t *policy;        /* as policy_json writes it */
+    json_t *policy;        /* as policy_json writes it, or as a person wrote it */
     json_t *organisations; /* {name: devices} or NULL */
+    json_t *excluded;      /* [{attribute: value, …}, …] or NULL */
     bool gate_off;
 };
 char *start_text(const struct start_line *line);
