@@ -5,9 +5,9 @@
 
 #include "base/buf.h"
 #include "release/manifest.h"
+#include "replay/lines.h"
 #include "rollout/rollout.h"
 #include "server/engine.h"
-#include "replay/lines.h"
 #include "server/story.h"
 #include "server/table.h"
 #include "store/store.h"
@@ -175,7 +175,7 @@ struct engine {
     int failure;  /* the first error of the store in this batch */
     struct error failure_text;
     double down_until; /* monotonic: storage failed, don't try before */
-    bool was_down;      /* bodies were refused since the last commit: every gap counts */
+    bool was_down;     /* bodies were refused since the last commit: every gap counts */
     bool must_reload;
     bool disk_low;
     struct error disk_text;
@@ -204,6 +204,14 @@ int64_t engine_wall_ms(struct engine *engine); /* for people */
 double engine_mono(struct engine *engine);
 /* Notes the first failure of the batch; returns `r`. */
 int engine_keep(struct engine *engine, int r, const struct error *error);
+
+bool call_is_urgent(enum engine_call call); /* goes through while the disk is low */
+
+/* queue.c */
+/* The next requests in order, as many as go into one batch, after at most `idle` seconds; `last`:
+ * when the batch before was through (monotonic); `ret_stop`: nothing is left and it is time to end.
+ */
+struct engine_request *queue_take(struct engine *engine, double idle, double last, bool *ret_stop);
 
 /* answers.c */
 void answer_refuse(struct engine_request *request, unsigned status, const char *code,
