@@ -101,5 +101,14 @@ class Manual(unittest.TestCase):
                 self.assertRegex(text, rf'(?m)^\.(It|B|BR|Ic)\b.*(?<!\w){key}\b',
                                  f'{page} is silent on {key} of {source}')
 
+    def test_every_problem_of_the_server_is_in_the_protocol(self):
+        protocol = (SOURCE / 'docs/protocol.md').read_text()
+        pattern = r'(?:answer_refuse|http_problem)\(\s*\w+,\s*\d+,\s*"([a-z-]+)"'
+        codes = {code for folder in ('http', 'server')
+                 for path in (SOURCE / 'src' / folder).glob('*.c')
+                 for code in re.findall(pattern, path.read_text())}
+        self.assertGreater(len(codes), 40)
+        self.assertEqual({code for code in codes if f'`{code}`' not in protocol}, set())
+
 
 unittest.main()
