@@ -59,7 +59,7 @@ struct product {
     double watched, watch_since;
     char watch_release[65];
     bool regressed;
-    double revert_by; /* of a confirmed release that was halted; 0: none */
+    double revert_by;    /* of a confirmed release that was halted; 0: none */
     int64_t revert_halt; /* number of the halt that set these times */
     char revert_release[65];
     char told_back[65]; /* regressed, and the server said revert */
