@@ -51,6 +51,7 @@ int command_device_list(int argc, char **argv);
 int command_device_show(int argc, char **argv);
 int command_device_retire(int argc, char **argv);
 int command_log(int argc, char **argv);
+int command_sim(int argc, char **argv);
 int command_replay(int argc, char **argv);
 
 /* Options of a subcommand. `usage` is its whole help text, printed for --help. */
@@ -118,6 +119,10 @@ int release_read(const char *directory, const char *name, size_t limit, struct b
 /* Prints "maeslant: text" to stderr and returns the exit code that fits `r`. */
 int fail(int r, const struct error *error);
 /* Prints JSON, indented on a terminal. */
+size_t terminal_columns(void); /* of standard output; 80 where it has none */
+/* Adds the text with lines of at most so many columns, broken at spaces where there are any. Escape
+ * codes take no room. */
+void wrap_text(const char *text, size_t columns, struct buf *ret);
 void print_json(const json_t *value);
 
 /* The terminal. */

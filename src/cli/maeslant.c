@@ -14,6 +14,7 @@ static const struct command commands[] = {
     {"replay", "recompute a rollout's decisions from its events", command_replay},
     {"device", "enrol, list, show and retire devices", command_device},
     {"log", "what happened, newest last", command_log},
+    {"sim", "what would have happened: a rollout over a simulated fleet", command_sim},
 };
 
 int main(int argc, char **argv)
