@@ -103,9 +103,16 @@ static void poll_plan(struct product *product)
         log_warning("halts", "%s", error.text);
 }
 
-/* What the plan offers this device now, or NULL. */
+static bool is_admitted(const struct product *product, const struct plan_release *offer)
+{
+    return plan_place(product->agent->identity.device, offer->release, offer->salt) < offer->admit;
+}
+
+/* What the plan offers this device now, or NULL: the newest that admits it, so that who waits for a
+ * later stage, or came late, still gets the last good one; else the newest, to stage it. */
 static const struct plan_release *find_offer(struct product *product)
 {
+    const struct plan_release *newest = NULL;
     struct error error = ERROR_INIT;
     struct halt halt;
 
@@ -122,9 +129,12 @@ static const struct plan_release *find_offer(struct product *product)
                 log_error("rejected", "%s: until it can be read, nothing is tried", error.text);
             continue;
         }
-        return offer;
+        if (is_admitted(product, offer))
+            return offer;
+        if (!newest)
+            newest = offer;
     }
-    return NULL;
+    return newest;
 }
 
 static void collect(struct product *product, const char *candidate)
@@ -263,7 +273,7 @@ static void consider(struct product *product)
             drop_offer(product);
         return;
     }
-    admitted = plan_place(agent->identity.device, offer->release, offer->salt) < offer->admit;
+    admitted = is_admitted(product, offer);
     if (have_staged(product, offer, admitted) < 0 || set_staged(product, offer) < 0)
         return;
     if (!admitted || mono() < product->next_ask)

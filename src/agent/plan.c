@@ -66,7 +66,8 @@ static int read_release(const json_t *object, const char *where, struct plan_rel
     ret->sequence = (uint64_t)sequence;
     ret->payload_size = (uint64_t)size;
     ret->prestage = (double)prestage / 1000;
-    ret->offered = strcmp(state, "running") == 0 || strcmp(state, "paused") == 0;
+    ret->offered =
+        strcmp(state, "running") == 0 || strcmp(state, "paused") == 0 || strcmp(state, "done") == 0;
     ret->signature = xstrdup(signature);
     return 0;
 }

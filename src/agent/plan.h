@@ -11,7 +11,7 @@ struct plan_release {
     char release[65], version[129], rollout[129], salt[129], payload_sha256[65];
     char *signature;
     uint64_t sequence, payload_size;
-    bool offered; /* running, or paused: `admit` says who may ask even then */
+    bool offered; /* not halted: `admit` says who may ask, also while paused and when done */
     double admit, share;
     double prestage; /* seconds */
 };

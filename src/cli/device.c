@@ -155,8 +155,8 @@ int command_device_show(int argc, char **argv)
 static const char retire_usage[] =
     "usage: maeslant device retire DEVICE --reason TEXT [connection options]\n"
     "\n"
-    "Ends a device: nothing that it signs is taken any more. It may enrol again with a new "
-    "token.\n" CONTROL_HELP;
+    "Ends a device: nothing that it signs is taken any more. For the machine to go on as a new\n"
+    "device, remove device.key there and enrol it with a new token.\n" CONTROL_HELP;
 
 int command_device_retire(int argc, char **argv)
 {

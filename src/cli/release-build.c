@@ -113,15 +113,17 @@ int command_release_build(int argc, char **argv)
 }
 
 static const char sign_usage[] =
-    "usage: maeslant release sign DIR --key FILE\n"
+    "usage: maeslant release sign DIR --key FILE [--json]\n"
     "\n"
     "Signs DIR/manifest.yaml with the offline release key and writes DIR/manifest.sig. Needs no\n"
     "network: carry the folder to the machine that has the key and back.\n"
     "\n"
+    "  --json  print the answer as JSON\n"
+    "\n"
     "Example:\n"
     "  maeslant release sign release-3/ --key /media/key/release.key\n";
 
-static int sign(const char *directory, const char *key_path, struct error *error)
+static int sign(const char *directory, const char *key_path, bool json, struct error *error)
 {
     _cleanup_buf_ struct buf text = BUF_INIT;
     _cleanup_free_ char *path = path_join(directory, "manifest.sig");
@@ -130,19 +132,29 @@ static int sign(const char *directory, const char *key_path, struct error *error
     int r = release_read(directory, "manifest.yaml", MANIFEST_MAX, &text, error);
     if (r < 0 || (r = manifest_parse(text.data, text.len, MANIFEST_BUILT, &manifest, error)) < 0)
         return r;
-    printf("%s %s %s %s\n", manifest.release, manifest.product, manifest.channel, manifest.version);
+    _cleanup_json_ json_t *answer =
+        json_pack("{s:s, s:s, s:s, s:s}", "release", manifest.release, "product", manifest.product,
+                  "channel", manifest.channel, "version", manifest.version);
     manifest_free(&manifest);
     if ((r = key_secret_load(key_path, &key, error)) < 0)
         return r;
     _cleanup_free_ char *signature = manifest_sign(&key, text.data, text.len);
     key_wipe(&key);
-    return file_write(AT_FDCWD, path, signature, strlen(signature), 0644, error);
+    if ((r = file_write(AT_FDCWD, path, signature, strlen(signature), 0644, error)) < 0)
+        return r;
+    if (json)
+        print_json(answer);
+    else
+        printf("%s %s %s %s\n", text_of(answer, "release"), text_of(answer, "product"),
+               text_of(answer, "channel"), text_of(answer, "version"));
+    return 0;
 }
 
 int command_release_sign(int argc, char **argv)
 {
     const char *directory, *key = NULL;
-    const struct option_spec specs[] = {{"key", 's', &key}};
+    bool json = false;
+    const struct option_spec specs[] = {{"key", 's', &key}, {"json", 'f', &json}};
     struct error error = ERROR_INIT;
     int r = options_parse(argc, argv, sign_usage, specs, ARRAY_SIZE(specs), &directory, 1, 1);
     if (r >= 0)
@@ -151,6 +163,6 @@ int command_release_sign(int argc, char **argv)
         fputs("maeslant: --key is needed; see --help\n", stderr);
         return EXIT_USAGE;
     }
-    r = sign(directory, key, &error);
+    r = sign(directory, key, json, &error);
     return r < 0 ? fail(r, &error) : EXIT_OK;
 }

@@ -34,12 +34,15 @@ static void add_figure(struct buf *text, const json_t *view, const char *label, 
 
 /* Evidence against its threshold, both as logarithms. */
 static void add_evidence(struct buf *text, const char *label, double log_value,
-                         double log_threshold)
+                         double log_threshold, const char *by)
 {
     buf_addf(text, "%-13s", label);
     add_bar(text, log_value / log_threshold, log_value >= log_threshold ? "red" : "yellow");
-    buf_addf(text, "  ln e = %.2f of %.2f\n", round(log_value * 100) / 100 + 0.0, log_threshold);
+    buf_addf(text, "  ln e = %.2f of %.2f by %s\n", round(log_value * 100) / 100 + 0.0,
+             log_threshold, by);
 }
+
+#define FEW 3
 
 /* What is left of the fleet at the speed so far; nothing sensible before a few have settled. */
 static void add_time_left(struct buf *text, const json_t *view)
@@ -52,8 +55,12 @@ static void add_time_left(struct buf *text, const json_t *view)
         json_number_value(count);
     double started = number_of(view, "started_at");
     double spent = ((double)clock_ms(CLOCK_REALTIME) - started) / 1000;
-    if (strcmp(text_of(view, "state"), "running") != 0 || settled < 3 || devices <= settled)
+    if (strcmp(text_of(view, "state"), "running") != 0 || devices <= settled)
         return;
+    if (settled < FEW) {
+        buf_addf(text, "%-13snot known before %d devices have settled\n", "time left", FEW);
+        return;
+    }
     format_duration(floor(spent * (devices - settled) / settled), span, sizeof span);
     buf_addf(text, "%-13sabout %s at the speed so far (%.0f of %.0f devices)\n", "time left", span,
              settled, devices);
@@ -92,9 +99,9 @@ void rollout_render(const json_t *view, struct buf *ret)
     buf_addf(ret, "%-13s", "proven harm");
     add_bar(ret, window > 0 ? number_of(view, "proven_harm") / floor(window) : 0, "red");
     buf_addf(ret, "  %.0f of %.0f devices\n", number_of(view, "proven_harm"), floor(window));
-    add_evidence(ret, "coin tosses", number_of(view, "log_split"),
-                 number_of(view, "log_threshold"));
-    add_evidence(ret, "absolute", number_of(view, "log_e"), number_of(view, "log_threshold"));
+    double threshold = number_of(view, "log_threshold");
+    add_evidence(ret, "evidence", number_of(view, "log_split"), threshold, "the coin tosses");
+    add_evidence(ret, "", number_of(view, "log_e"), threshold, "the tolerated rate");
     add_time_left(ret, view);
     const char *sentence = json_string_value(json_object_get(view, "sentence"));
     if (sentence)

@@ -73,9 +73,11 @@ static int watch(struct control *control, const char *name, bool once, struct er
         if (r < 0)
             return r;
         if (terminal) {
-            _cleanup_buf_ struct buf text = BUF_INIT;
+            _cleanup_buf_ struct buf text = BUF_INIT, wrapped = BUF_INIT;
             rollout_render(view, &text);
-            draw(text.data, &drawn);
+            /* A line that the terminal breaks by itself would be two for the next drawing. */
+            wrap_text(text.data, terminal_columns(), &wrapped);
+            draw(wrapped.data, &drawn);
         } else {
             say(view, control->json, &last);
         }

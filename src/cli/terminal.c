@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 bool is_colour(FILE *stream)
@@ -26,6 +27,46 @@ const char *colour(FILE *stream, const char *name)
         if (strcmp(codes[i].name, name) == 0)
             return codes[i].code;
     return "";
+}
+
+size_t terminal_columns(void)
+{
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+void wrap_text(const char *text, size_t columns, struct buf *ret)
+{
+    size_t column = 0, space = 0, after_space = 0; /* space: where in `ret` behind it, 0: none */
+    while (*text) {
+        size_t len = 1;
+        if (*text == '\033') {
+            len = strcspn(text, "ABCDEFGHJKm");
+            len += text[len] != '\0';
+            buf_add(ret, text, len);
+            text += len;
+            continue;
+        }
+        while (((unsigned char)text[len] & 0xc0) == 0x80)
+            len++;
+        if (*text == '\n') {
+            column = space = 0;
+        } else if (column == columns && space > 0) {
+            ret->data[space - 1] = '\n';
+            column -= after_space;
+            space = 0;
+        } else if (column == columns) {
+            buf_add(ret, "\n", 1);
+            column = 0;
+        }
+        buf_add(ret, text, len);
+        column += *text != '\n';
+        if (*text == ' ') {
+            space = ret->len;
+            after_space = column;
+        }
+        text += len;
+    }
 }
 
 void print_json(const json_t *value)

@@ -11,17 +11,19 @@ from agent_support import (MANIFEST, POLICY, PRODUCT, World, expect, run_all,  #
                            running, settle, wait_until, whole)
 import support  # noqa: E402
 
-__all__ = ['MANIFEST', 'POLICY', 'PRODUCT', 'World', 'expect', 'run_all', 'running', 'settle',
-           'support', 'wait_until', 'whole', 'IN_TRIAL', 'Sampler', 'programs', 'up', 'events', 'log_of',
+__all__ = ['MANIFEST', 'POLICY', 'PRODUCT', 'World', 'expect', 'running', 'settle',
+           'support', 'wait_until', 'whole', 'IN_TRIAL', 'Sampler', 'main', 'up', 'events', 'log_of',
            'blocked', 'now_ms', 'calm_manifest', 'at_least_three_probes']
 
 # The states in which a device holds a trial; `reverting` is on its own.
 IN_TRIAL = ('marked', 'active', 'soaking', 'interrupted', 'reported')
 
 
-def programs():
-    """The programs by name, as meson gives them."""
-    return dict(zip(('maeslant', 'maeslant-agent', 'maeslant-agent-test'), sys.argv[1:]))
+def main(tests, slow_tests=()):
+    """Runs the tests, with --slow those that take long; the programs come from meson."""
+    arguments = [word for word in sys.argv[1:] if word != '--slow']
+    programs = dict(zip(('maeslant', 'maeslant-agent', 'maeslant-agent-test'), arguments))
+    sys.exit(run_all(slow_tests if '--slow' in sys.argv else tests, programs))
 
 
 def now_ms():

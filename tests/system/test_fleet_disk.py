@@ -1,11 +1,10 @@
 """A full disk on the device: declined before anything begins, nothing lost, one whole release."""
 import os
 import subprocess
-import sys
 import time
 
-from fleet_support import (PRODUCT, World, at_least_three_probes, blocked, expect, programs,
-                           run_all, running, settle, wait_until, whole)
+from fleet_support import (PRODUCT, World, at_least_three_probes, blocked, expect, main, running,
+                           settle, wait_until, whole)
 
 SIZE = 32 * 1024 * 1024
 
@@ -187,12 +186,13 @@ MAY_MOUNT = os.geteuid() == 0 and subprocess.run(
     ['unshare', '--mount', 'true'], capture_output=True, check=False).returncode == 0
 TESTS = (*((a_disk_that_is_too_small_declines_before_anything_begins,
             a_disk_that_fills_up_in_soak_loses_no_report_and_leaves_a_whole_release,
-            a_device_that_starts_on_a_full_disk_in_the_middle_of_a_trial_goes_back,
-            disks_that_fill_and_empty_at_random_moments_leave_one_whole_release)
+            a_device_that_starts_on_a_full_disk_in_the_middle_of_a_trial_goes_back)
            if MAY_MOUNT else ()),
          a_file_that_may_not_grow_is_a_full_disk)
+SLOW_TESTS = (
+    (disks_that_fill_and_empty_at_random_moments_leave_one_whole_release,) if MAY_MOUNT else ())
 
 if __name__ == '__main__':
     if not MAY_MOUNT:
         print('# without the right to mount, only RLIMIT_FSIZE stands for a full disk', flush=True)
-    sys.exit(run_all(TESTS, programs()))
+    main(TESTS, SLOW_TESTS)

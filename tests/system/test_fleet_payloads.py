@@ -9,12 +9,11 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import tarfile
 import threading
 
-from fleet_support import (MANIFEST, PRODUCT, World, at_least_three_probes, blocked, expect,
-                           programs, run_all, running, settle, support, wait_until, whole)
+from fleet_support import (MANIFEST, PRODUCT, World, at_least_three_probes, blocked, expect, main,
+                           running, settle, support, wait_until, whole)
 
 
 import device_client  # found by fleet_support
@@ -356,4 +355,4 @@ TESTS = (archives_of_a_hostile_vendor_are_declined_and_touch_nothing_outside_the
          an_impossible_policy_is_refused_with_line_and_value_when_built_and_when_started)
 
 if __name__ == '__main__':
-    sys.exit(run_all(TESTS, programs()))
+    main(TESTS)
