@@ -26,7 +26,10 @@ struct replay {
     size_t known_cap;
     uint64_t line;
     double now;
-    double state_at;            /* of the last pause, halt or end */
+    enum rollout_state state;
+    double state_at; /* when it came into it */
+    bool state_moved;
+    double halt_log_e;          /* trials that obey the halt are no evidence */
     uint64_t permits, placebos; /* decided */
     bool refused;
 };
@@ -63,6 +66,7 @@ static void note(void *user, const struct rollout_decision *decision)
 {
     struct replay *replay = user;
     const char *device = NULL;
+    struct rollout_view view;
 
     switch (decision->type) {
     case DECISION_PERMIT:
@@ -76,13 +80,16 @@ static void note(void *user, const struct rollout_decision *decision)
     case DECISION_SILENT:
         device = replay->devices.text[decision->device];
         break;
-    case DECISION_PAUSE:
     case DECISION_HALT:
+        rollout_look(replay->rollout, &view);
+        replay->halt_log_e = view.log_e;
+        /* fall through */
+    case DECISION_PAUSE:
+    case DECISION_RESUME:
     case DECISION_DONE:
-        replay->state_at = decision->t;
+        replay->state_moved = true;
         break;
     case DECISION_OPEN:
-    case DECISION_RESUME:
         break;
     }
     if (replay->calls.decide)
@@ -200,6 +207,20 @@ static const char *member_of(enum rollout_event_type type)
     }
 }
 
+/* More than one pause may be on, so a decision alone does not tell the state. */
+static void note_state(struct replay *replay)
+{
+    struct rollout_view view;
+
+    if (!replay->state_moved)
+        return;
+    replay->state_moved = false;
+    rollout_look(replay->rollout, &view);
+    if (view.state != replay->state)
+        replay->state_at = replay->now;
+    replay->state = view.state;
+}
+
 static int take_event(struct replay *replay, const json_t *value, struct error *error)
 {
     struct event_line line;
@@ -221,6 +242,7 @@ static int take_event(struct replay *replay, const json_t *value, struct error *
         return member ? error_prefix(error, r, "%s", member) : name_in_error(&line, r, error);
     }
     replay->now = line.event.t;
+    note_state(replay);
     return 0;
 }
 
@@ -303,7 +325,7 @@ void replay_summary(const struct replay *replay, struct buf *ret)
     write_count(ret, "placebos", replay->placebos);
     write_count(ret, "settled", view.settled);
     write_count(ret, "failed", view.failed);
-    write_number(ret, "log_e", view.log_e);
+    write_number(ret, "log_e", view.state == ROLLOUT_HALTED ? replay->halt_log_e : view.log_e);
     write_count(ret, "k_release", view.k_release);
     write_count(ret, "k_placebo", view.k_placebo);
     write_number(ret, "log_split", view.log_split);

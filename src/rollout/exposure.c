@@ -113,6 +113,7 @@ static void settle_alone(struct rollout *rollout, const struct exposure *exposur
         stratum->alone.begun--;
         rollout->granted--;
         rollout->organisations[organisation].granted--;
+        rollout->absolute_moved = true;
         return;
     }
     counts->settled++;

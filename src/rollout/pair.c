@@ -97,8 +97,10 @@ static void close_pair(struct rollout *rollout, uint32_t number)
         char outcome = pair->outcome[member];
         if (outcome == '-' || outcome == 'd') {
             stratum->arm[arm].begun--;
-            if (arm == ARM_RELEASE)
+            if (arm == ARM_RELEASE) {
                 stratum->paired.begun--;
+                rollout->absolute_moved = true; /* fewer have begun: more evidence */
+            }
         } else {
             if (!pair->decided)
                 reveal(rollout, pair, member);
