@@ -275,7 +275,7 @@ static void a_full_disk_leaves_no_archive_and_no_folder(void **state)
     (void)signal(SIGXFSZ, SIG_IGN);
     small = (struct rlimit){.rlim_cur = 100000, .rlim_max = old.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    assert_int_equal(payload_unpack(path, target, &limits, &error), -EFBIG);
+    assert_int_equal(payload_unpack(path, target, &limits, &error), -ENOSPC);
     assert_non_null(strstr(error.text, "cannot write \"noise\""));
     assert_int_equal(access(target, F_OK), -1);
     assert_int_equal(unlink(path), 0);
