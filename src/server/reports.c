@@ -176,6 +176,16 @@ static void log_outcome(const struct report *report, bool late)
                late ? ". It came after the deadline and changes no evidence" : "");
 }
 
+/* A permit whose deadline has passed, of a device that has another one by now: an event names the
+ * device only, so the rollout would take the outcome for that of the new permit. */
+static bool is_of_the_past(const struct report *report)
+{
+    const struct permit *open = report->device->open;
+
+    return report->permit->state != PERMIT_OPEN && open &&
+           open->rollout == report->permit->rollout && strcmp(open->id, report->permit->id) != 0;
+}
+
 /* To the rollout; true when it is stored. The permit's copy is brought up to date first, since a
  * deadline may end the open one. */
 static bool fold(const struct report *report, enum rollout_event_type type,
@@ -189,6 +199,10 @@ static bool fold(const struct report *report, enum rollout_event_type type,
     struct error error;
     int r;
 
+    if (type == EVENT_OUTCOME && is_of_the_past(report)) {
+        log_outcome(report, true);
+        return true;
+    }
     if (report->outcome == REPORT_FAILED || report->outcome == REPORT_REGRESSED) {
         describe(report, &why);
         line.why = why.data;

@@ -226,7 +226,28 @@ def check_fold(world, name):
     expect(view['failed'] + view.get('obeyed_halt', 0) == state['failed'], view['failed'], state)
     expect(state['most_used'] <= state['window'] + 1e-6,
            f'{name}: the harm in flight was {state["most_used"]} of {state["window"]}')
+    check_replay(world, name, lines, view)
     return lines
+
+
+def check_replay(world, name, lines, view):
+    """`maeslant replay` says so too, and its summary is the server's view."""
+    text = ''.join(json.dumps(line) + '\n' for line in lines)
+
+    def replay(*options):
+        done = subprocess.run([world.programs.maeslant, 'replay', *options, '-'], input=text,
+                              capture_output=True, text=True, timeout=60)
+        expect(done.returncode == 0, f'{name}: replay', *options, done.stdout, done.stderr)
+        return done.stdout
+
+    count = sum('decision' in line for line in lines)
+    expect(replay('--check') == f'every decision recomputed: {count} of {count}\n')
+    summary = json.loads(replay().splitlines()[-1])['summary']
+    for member in ('state', 'settled', 'k_release', 'k_placebo', 'proven_harm', 'stage'):
+        expect(summary[member] == view[member],
+               f'{name}: {member} is {view[member]} in the view, {summary[member]} in the summary')
+    granted = decisions(lines, 'permit')
+    expect(summary['permits'] == len(granted) >= view['permits'], summary, view['permits'])
 
 
 def decisions(lines, *kinds):

@@ -190,6 +190,28 @@ def invariant_3_silence_is_failure(programs):
         check_fold(world, rollout)
 
 
+def a_late_report_of_an_old_permit_is_no_outcome_of_a_new_one(programs):
+    with World(programs, plain=True) as world:
+        release = world.release()
+        rollout = world.start(release, soak='200ms', deadline='1s')
+        pair = world.devices(2)
+        permits = [client.begin(release) for client in pair]
+        late = next(i for i in range(2) if permits[i]['arm'] == 'placebo')
+        pair[1 - late].report(permits[1 - late], 'healthy')
+        wait_for('the silence', lambda: world.admin.rollout(rollout)['placebo_failed'] == 1, 3)
+        now = pair[late].begin(release)
+        expect(now['arm'] == 'release', now)
+        pair[late].report(permits[late], 'healthy')
+        view = world.admin.rollout(rollout)
+        expect(view['in_flight'] == 1 and view['settled'] == 1, view)
+        pair[late].report(now, 'failed', 'probe')
+        view = world.admin.rollout(rollout)
+        expect(view['in_flight'] == 0 and view['settled'] == 2 and view['failed'] == 1, view)
+        check_fold(world, rollout)
+        ok('a placebo whose outcome comes when the device has the release already: kept, and the '
+           'release is still in trial')
+
+
 def invariant_4_a_halt_beats_everything(programs):
     with World(programs, plain=True) as world:
         clients = world.devices(60)
@@ -386,6 +408,7 @@ if __name__ == '__main__':
           invariant_2_bounded_harm,
           invariant_2_bounded_harm_while_devices_keep_asking,
           invariant_3_silence_is_failure,
+          a_late_report_of_an_old_permit_is_no_outcome_of_a_new_one,
           invariant_4_a_halt_beats_everything,
           invariant_8_decisions_can_be_recomputed,
           with_the_gate_off_nothing_is_held_back_and_every_answer_says_so,
