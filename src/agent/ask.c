@@ -2,6 +2,7 @@
 #include "agent/courier.h"
 #include "agent/leash.h"
 #include "agent/outbox.h"
+#include "agent/remove.h"
 #include "agent/trial.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -19,7 +20,8 @@
 #define PAUSE_MOST 60.0
 #define SPREAD_DEFAULT 300.0
 #define ANSWER_WAIT 3.0
-#define FRESH 2.0 /* seconds: older words about halts are asked for again */
+#define FRESH 2.0               /* seconds: older words about halts are asked for again */
+#define START_BY_MOST_MS 900000 /* rule 13: what waits for a boot keeps longest */
 
 /* The time until which a permit for this begin keeps runs from here: the record's clock is taken
  * before the begin is sent. */
@@ -125,7 +127,7 @@ static int read_permit(struct product *product, const json_t *value, struct erro
     if (r == 0)
         r = json_may_integer(value, "permit", "soak_ms", 0, INT64_MAX / 2, &soak, error);
     if (r == 0)
-        r = json_may_integer(value, "permit", "start_by_ms", 0, 86400000, &start_by, error);
+        r = json_may_integer(value, "permit", "start_by_ms", 0, START_BY_MOST_MS, &start_by, error);
     if (r == 0)
         r = json_may_integer(value, "permit", "confirm_within_ms", 0, INT64_MAX / 2, &confirm,
                              error);
@@ -317,6 +319,16 @@ static int ask_once(struct product *product, double *pause)
     return mark(product);
 }
 
+static int drop_question(struct product *product)
+{
+    struct error error = ERROR_INIT;
+
+    journal_reset(&product->journal);
+    if (product_set(product, STATE_IDLE, &error) < 0)
+        log_error("journal", "%s", error.text);
+    return 0;
+}
+
 int ask_walk(struct product *product)
 {
     double pause = PAUSE_FIRST;
@@ -330,6 +342,9 @@ int ask_walk(struct product *product)
     while (!agent_stopping(product->agent)) {
         int r;
 
+        /* A permit that comes now would be for nothing. */
+        if (atomic_load(&product->removing) == REMOVE_NOW)
+            return drop_question(product);
         if (product->journal.arm == TRIAL_REVERT && mono() >= product->revert_by)
             return revert_with(product);
         r = ask_once(product, &pause);
