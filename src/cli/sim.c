@@ -169,6 +169,10 @@ static void print_one(const struct scenario *scenario, const struct runs *runs)
     }
     grid_print(&grid, stdout);
     grid_free(&grid);
+    const struct sim_result *own = &runs->strategies[STRATEGY_MAESLANT].first;
+    printf("\nmaeslant: %llu requests, %llu permits, %llu placebos\n",
+           (unsigned long long)own->asks, (unsigned long long)own->exposed,
+           (unsigned long long)own->placebos);
 }
 
 static void print_many(const struct runs *runs)
@@ -247,7 +251,7 @@ static int simulate(const char *path, uint64_t seed, unsigned count, bool json, 
             print_many(&runs);
         else
             print_one(&scenario, &runs);
-        printf("\n%.1f s of work, %.0f MiB\n", wall_seconds(began), (double)max_rss() / 1048576);
+        printf("%.1f s of work, %.0f MiB\n", wall_seconds(began), (double)max_rss() / 1048576);
         if (report)
             printf("the page: %s\n", report);
     }

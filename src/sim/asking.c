@@ -120,7 +120,7 @@ static void no_room(struct run *run)
 /* Where a refused device waits. */
 static void refused(struct run *run, uint32_t number)
 {
-    uint32_t organisation = fleet_organisation(run->fleet, run->subjects[number].device);
+    uint32_t organisation = run->subjects[number].organisation;
     switch (run->reason) {
     case REASON_STAGE_SHARE:
     case REASON_STAGE_ORGANISATION:
@@ -151,7 +151,7 @@ static void refused(struct run *run, uint32_t number)
 
 int asking_device(struct run *run, uint32_t number)
 {
-    uint32_t organisation = fleet_organisation(run->fleet, run->subjects[number].device);
+    uint32_t organisation = run->subjects[number].organisation;
     run->answered = number;
     run->answer = DECISION_WAIT;
     run->reason = REASON_NONE;
@@ -170,6 +170,19 @@ int asking_device(struct run *run, uint32_t number)
     return 0;
 }
 
+/* "d1" and so on: once a device, so not by printf. */
+static void name_device(char ret[static 16], uint32_t device)
+{
+    char digits[10];
+    size_t len = 0, at = 0;
+    for (uint64_t left = (uint64_t)device + 1; left > 0; left /= 10)
+        digits[len++] = (char)('0' + left % 10);
+    ret[at++] = 'd';
+    while (len > 0)
+        ret[at++] = digits[--len];
+    ret[at] = '\0';
+}
+
 static uint32_t add_subject(struct run *run, uint32_t index)
 {
     const struct fleet *fleet = run->fleet;
@@ -178,6 +191,7 @@ static uint32_t add_subject(struct run *run, uint32_t index)
     uint32_t values[FLEET_ATTRIBUTES_MAX];
     struct rollout_attribute attributes[FLEET_ATTRIBUTES_MAX];
     size_t count = 0;
+    uint32_t organisation = fleet_organisation(fleet, device);
     char id[16];
 
     fleet_values(fleet, device, values);
@@ -187,22 +201,23 @@ static uint32_t add_subject(struct run *run, uint32_t index)
             attributes[count++] =
                 (struct rollout_attribute){attribute->name, attribute->values[values[i]]};
     }
-    (void)snprintf(id, sizeof id, "d%u", device + 1);
+    name_device(id, device);
     uint32_t number = rollout_device_add(
-        run->rollout,
-        &(struct rollout_device){
-            .id = id,
-            .organisation = fleet->organisations[fleet_organisation(fleet, device)].name,
-            .attributes = attributes,
-            .attribute_count = count,
-        });
+        run->rollout, &(struct rollout_device){
+                          .id = id,
+                          .organisation = fleet->organisations[organisation].name,
+                          .attributes = attributes,
+                          .attribute_count = count,
+                      });
     assert(number == run->subject_count);
     if (number == run->subject_cap) {
         run->subject_cap = run->subject_cap ? 2 * run->subject_cap : 1024;
         run->subjects = xrealloc(run->subjects, run->subject_cap, sizeof *run->subjects);
     }
-    run->subjects[run->subject_count++] =
-        (struct subject){.device = device, .next = NOBODY, .online = index < fleet->online};
+    run->subjects[run->subject_count++] = (struct subject){.device = device,
+                                                           .organisation = organisation,
+                                                           .next = NOBODY,
+                                                           .online = index < fleet->online};
     return number;
 }
 

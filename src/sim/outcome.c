@@ -70,7 +70,7 @@ static void settled(struct run *run, uint32_t number)
         subject->placebo = false;
         asking_again(run, number);
     }
-    asking_settled(run, fleet_organisation(run->fleet, subject->device));
+    asking_settled(run, subject->organisation);
 }
 
 void outcome_silent(struct run *run, uint32_t number, enum rollout_arm arm)
@@ -85,7 +85,7 @@ void outcome_silent(struct run *run, uint32_t number, enum rollout_arm arm)
                           : LATE_REPORT;
         calendar_add(&run->queue, run->now + back, EVENT_KIND_AGAIN, number);
     }
-    asking_settled(run, fleet_organisation(run->fleet, subject->device));
+    asking_settled(run, subject->organisation);
 }
 
 static int report(struct run *run, uint32_t number, enum rollout_outcome outcome)

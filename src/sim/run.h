@@ -26,7 +26,7 @@ enum event_kind {
 };
 
 struct subject {
-    uint32_t device;
+    uint32_t device, organisation;
     uint32_t next; /* parked behind it */
     uint16_t harm; /* number of the rule that breaks it */
     uint8_t exposures;
