@@ -1,6 +1,7 @@
 #include "agent/adopt.h"
 
 #include "agent/hooks.h"
+#include "agent/link.h"
 #include "agent/prober.h"
 #include "agent/slot.h"
 #include "base/buf.h"
@@ -96,35 +97,76 @@ static int activate(struct product *product, const char *release, struct error *
     return r == 0 ? slot_mark_write(product->dir, release, &mark, error) : r;
 }
 
-int adopt_content(struct product *product, struct error *error)
+/* Rule 8: what packages own is diverted or refused, before anything of it is taken. */
+static int check_owner(struct product *product, const struct link *link, const char **ret_reason,
+                       struct error *error)
 {
+    struct owned owned = OWNED_INIT;
+    int r = 0;
+
+    if (!link->path || link->stands != LINK_CONTENT || !product->config->refuse_package_paths)
+        return 0;
+    r = link_owned(link, &owned, error);
+    if (r == 0 && owned.count > 0) {
+        *ret_reason = "package-owned";
+        r = error_set(error, -EPERM,
+                      "%s belongs to the package %s (with %zu file%s below %s): let "
+                      "paths_owned_by_packages be divert, or give `link` another path",
+                      owned.files[0].path, owned.files[0].package, owned.count,
+                      owned.count == 1 ? "" : "s", link->path);
+    }
+    owned_free(&owned);
+    return r;
+}
+
+/* The installed content as the first slot, and `current` at it. `ret_release` stays empty when
+ * there is nothing to adopt: then only a release with `deactivate` fits. */
+static int take_in(struct product *product, const struct link *link, char ret_release[static 65],
+                   struct error *error)
+{
+    const struct config_product *config = product->config;
     _cleanup_free_ char *content = NULL;
     _cleanup_buf_ struct buf text = BUF_INIT;
     struct manifest manifest = {0};
+    int r;
+
+    if (config->adopt_content)
+        content = paths_below(&product->agent->paths, config->adopt_content);
+    else if (config->adopt_manifest && link->stands == LINK_CONTENT)
+        content = xstrdup(link->real);
+    else
+        return 0;
+    r = read_manifest(product, &text, &manifest, error);
+    if (r == 0)
+        r = slot_adopt(product->dir, &manifest, text.data, text.len, content, error);
+    if (r == 0)
+        r = slot_set_link(product->dir, "current", manifest.release, error);
+    if (r == 0)
+        memcpy(ret_release, manifest.release, 65);
+    manifest_free(&manifest);
+    return r;
+}
+
+int adopt_content(struct product *product, const char **ret_reason, struct error *error)
+{
+    struct link link = {0};
     struct slot_mark mark;
     char current[65];
     int r = slot_link(product->dir, "current", current, error);
 
+    *ret_reason = "not-adopted";
+    if (r == 0)
+        r = link_look(&product->agent->paths, product->config, product->dir, &link, error);
+    if (r == 0)
+        r = check_owner(product, &link, ret_reason, error);
+    if (r == 0 && !*current)
+        r = take_in(product, &link, current, error);
+    if (r == 0)
+        r = link_make(&link, error);
+    link_free(&link);
     if (r < 0)
         return r;
-    if (*current) {
-        r = slot_mark_read(product->dir, current, &mark);
-    } else {
-        if (!product->config->adopt_content)
-            return 0; /* empty: only a release with `deactivate` fits */
-        content = paths_below(&product->agent->paths, product->config->adopt_content);
-        r = read_manifest(product, &text, &manifest, error);
-        if (r == 0)
-            r = slot_adopt(product->dir, &manifest, text.data, text.len, content, error);
-        if (r == 0)
-            r = slot_set_link(product->dir, "current", manifest.release, error);
-        memcpy(current, manifest.release, sizeof(current));
-        manifest_free(&manifest);
-        if (r < 0)
-            return r;
-        r = -ENOENT;
-    }
-    if (r == 0)
+    if (!*current || slot_mark_read(product->dir, current, &mark) == 0)
         return 0;
     r = activate(product, current, error);
     crash_point("", "adopted");
@@ -132,4 +174,41 @@ int adopt_content(struct product *product, struct error *error)
         log_notice("adopted", "%s: runs %.12s…, the way back", product->config->name, current);
     product_show(product);
     return r;
+}
+
+static void tell_undiverted(const struct product *product, const struct link *link)
+{
+    struct owned owned = OWNED_INIT;
+    const struct owned_file *first = NULL;
+    size_t count = 0;
+
+    if (link_owned(link, &owned, NULL) < 0)
+        return;
+    for (size_t i = 0; i < owned.count; i++)
+        if (!owned.files[i].diverted && count++ == 0)
+            first = &owned.files[i];
+    if (first)
+        log_warning("undiverted",
+                    "%s: %s of the package %s (%zu in all) is written through the link into a "
+                    "slot; maeslant-agent doctor says the way out",
+                    product->config->name, first->path, first->package, count);
+    owned_free(&owned);
+}
+
+void adopt_look_after(struct product *product)
+{
+    static const char *const links[] = {"current", "previous"};
+    struct link link;
+    char release[65];
+
+    if (!product->config->link || !owned_changed(&product->agent->paths, &product->packages_seen) ||
+        link_look(&product->agent->paths, product->config, product->dir, &link, NULL) < 0)
+        return;
+    if (link.made && link.stands == LINK_OURS) {
+        for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+            if (slot_link(product->dir, links[i], release, NULL) == 0 && *release)
+                link_tidy(&link, product->dir, release);
+        tell_undiverted(product, &link);
+    }
+    link_free(&link);
 }

@@ -3,6 +3,7 @@
 #include "agent/client.h"
 #include "agent/courier.h"
 #include "agent/product.h"
+#include "agent/remove.h"
 #include "agent/slot.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -64,6 +65,19 @@ void agent_halted(struct agent *agent)
                        halt.reason);
             fd_raise(product->cancel_fd);
         }
+        fd_raise(product->wake_fd);
+    }
+}
+
+void agent_look_again(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->product_count; i++) {
+        struct product *product = &agent->products[i];
+        enum remove_how how = remove_requested(product);
+
+        atomic_store(&product->removing, how);
+        if (how == REMOVE_NOW)
+            fd_raise(product->cancel_fd);
         fd_raise(product->wake_fd);
     }
 }
@@ -152,6 +166,7 @@ static void repair_trial_lock(struct agent *agent)
 
 static int open_products(struct agent *agent, struct error *error)
 {
+    remove_leftovers(agent->paths.state);
     agent->products = xcalloc(agent->config.product_count + 1, sizeof(*agent->products));
     for (size_t i = 0; i < agent->config.product_count; i++) {
         int r;

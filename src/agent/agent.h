@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #define REASON_MAX 64
 
@@ -33,8 +34,9 @@ struct product {
     struct journal journal; /* of the product's thread; others read `shown` */
     pthread_t thread;
     bool running;
-    int wake_fd;   /* something to look at */
-    int cancel_fd; /* readable: give up the adapter, probe or request at hand */
+    int wake_fd;         /* something to look at */
+    int cancel_fd;       /* readable: give up the adapter, probe or request at hand */
+    atomic_int removing; /* enum remove_how */
     struct http_client *http;
 
     /* Under agent->lock. */
@@ -63,8 +65,9 @@ struct product {
     int64_t revert_halt; /* number of the halt that set these times */
     char revert_release[65];
     char told_back[65]; /* regressed, and the server said revert */
-    bool adopted, server_away;
+    bool adopted, server_away, removed;
     double next_adopt;
+    struct timespec packages_seen; /* when packages changed last */
     unsigned stage_tries, plan_polls;
     unsigned revert_tries;
     double revert_pause;
@@ -123,6 +126,8 @@ void agent_close(struct agent *agent);
 void agent_wake(struct agent *agent);
 /* After a newer halts' list: interrupts the trials of halted releases and wakes everybody. */
 void agent_halted(struct agent *agent);
+/* Looks whether a person asked for a product's removal, and wakes everybody. */
+void agent_look_again(struct agent *agent);
 /* Accepts a halts' envelope and does the above when it is new. */
 int agent_take_halts(struct agent *agent, const char *text, size_t len, struct error *error);
 

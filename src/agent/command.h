@@ -5,6 +5,7 @@
 
 int command_status(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_remove(int argc, char **argv);
 int command_snooze(int argc, char **argv);
 int command_support_bundle(int argc, char **argv);
 

@@ -172,8 +172,37 @@ static int get_adopt(struct source *source, const json_t *object, const char *wh
         return at(source, where, "adopt", r);
     if (!adopt)
         return 0;
-    r = get_text(source, adopt, inner, "content", true, &ret->adopt_content);
+    r = get_text(source, adopt, inner, "content", !ret->link, &ret->adopt_content);
     return r < 0 ? r : get_text(source, adopt, inner, "manifest", true, &ret->adopt_manifest);
+}
+
+/* One name, however it is reached: no "..", no "." and no empty part. */
+static bool is_plain_path(const char *path)
+{
+    if (*path != '/' || path[1] == '\0' || strchr(path, '\n'))
+        return false;
+    while (*path == '/') {
+        size_t len = strcspn(++path, "/");
+
+        if (len == 0 || (len <= 2 && strspn(path, ".") >= len))
+            return false;
+        path += len;
+    }
+    return true;
+}
+
+static int get_link(struct source *source, const json_t *object, const char *where,
+                    struct config_product *ret)
+{
+    int r = get_text(source, object, where, "link", false, &ret->link);
+
+    if (r < 0 || !ret->link || is_plain_path(ret->link))
+        return r;
+    (void)error_set(source->error, -EINVAL,
+                    "%s.link is \"%.128s\": expected the absolute path of a folder, without \"..\" "
+                    "and without a slash at its end",
+                    where, ret->link);
+    return at(source, where, "link", -EINVAL);
 }
 
 static int check_windows(struct source *source, const char *where, char *const *windows)
@@ -191,7 +220,8 @@ static int get_product(struct source *source, const char *name, const json_t *ob
                        struct config_product *ret)
 {
     static const char *const known[] = {"channel", "provides", "provides_exec",           "vars",
-                                        "adopt",   "windows",  "paths_owned_by_packages", NULL};
+                                        "adopt",   "windows",  "paths_owned_by_packages", "link",
+                                        NULL};
     _cleanup_free_ char *where = xasprintf("products.%s", name);
     const char *paths = "divert";
     int r;
@@ -223,6 +253,8 @@ static int get_product(struct source *source, const char *name, const json_t *ob
         r = get_list(source, object, where, "provides_exec", true, &ret->provides_exec);
     if (r == 0)
         r = get_pairs(source, object, where, "vars", 4096, &ret->vars, &ret->var_count);
+    if (r == 0)
+        r = get_link(source, object, where, ret);
     if (r == 0)
         r = get_adopt(source, object, where, ret);
     if (r == 0)
@@ -418,6 +450,7 @@ void config_free(struct config *config)
         free(product->channel);
         free(product->adopt_content);
         free(product->adopt_manifest);
+        free(product->link);
         free_list(product->provides_exec);
         free_list(product->windows);
         free_pairs(product->provides, product->provides_count);

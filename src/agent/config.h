@@ -16,7 +16,8 @@ struct config_product {
     char **provides_exec; /* NULL: none */
     struct pair_text *vars;
     size_t var_count;
-    char *adopt_content, *adopt_manifest; /* NULL: none */
+    char *adopt_content, *adopt_manifest; /* NULL: none; the content may be what `link` names */
+    char *link;                           /* where the product reads its content; NULL: in a slot */
     char **windows;                       /* NULL-terminated, may be empty */
     bool refuse_package_paths;            /* else they are diverted */
 };

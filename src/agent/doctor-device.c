@@ -14,7 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Others may not read (`secret`) or change it. Missing files are another check's. */
+/* Others may not read (`secret`) or change it. They may pass through a secret folder: what lies in
+ * it has a mode of its own, and products read their slots there. Missing files are another check's.
+ */
 static void check_mode(struct doctor *doctor, const char *path, bool secret)
 {
     _cleanup_free_ char *way_out = NULL;
@@ -27,6 +29,8 @@ static void check_mode(struct doctor *doctor, const char *path, bool secret)
                        "%s cannot be looked at: it is closed to others", path);
         return;
     }
+    if (S_ISDIR(st.st_mode))
+        wrong &= ~(mode_t)(S_IXGRP | S_IXOTH);
     if (st.st_mode & wrong) {
         way_out = xasprintf("chmod %s %s", secret ? "go-rwx" : "go-w", path);
         doctor_say(doctor, DOCTOR_FAIL, "permissions", way_out,

@@ -37,9 +37,10 @@ static void check_journal(struct doctor *doctor, const char *what, const char *d
 }
 
 /* Every whole name in slots/, also those that no link names. */
-static void check_slots(struct doctor *doctor, const char *what, const char *dir,
-                        const char *current)
+static void check_slots(struct doctor *doctor, const struct config_product *product,
+                        const char *dir, const char *current)
 {
+    const char *what = product->name;
     _cleanup_free_ char *path = path_join(dir, "slots");
     DIR *slots = opendir(path);
     struct dirent *entry;
@@ -60,6 +61,8 @@ static void check_slots(struct doctor *doctor, const char *what, const char *dir
             whole++;
             continue;
         }
+        if (doctor_folders(doctor, product, dir, entry->d_name))
+            continue;
         if (strcmp(entry->d_name, current) == 0)
             doctor_say(doctor, DOCTOR_FAIL, what,
                        "somebody changed what runs: publish a release that repairs it, or restore "
@@ -169,7 +172,8 @@ void doctor_product(struct doctor *doctor, const struct config_product *product)
         return;
     }
     check_journal(doctor, product->name, dir);
-    check_slots(doctor, product->name, dir, current);
+    check_slots(doctor, product, dir, current);
+    doctor_link(doctor, product, dir);
     if (slot_link(dir, "previous", previous, &error) < 0)
         doctor_say(doctor, DOCTOR_FAIL, product->name, "restart the agent: it sets the links right",
                    "%s", error.text);

@@ -24,3 +24,8 @@ void doctor_files(struct doctor *doctor);  /* keys, permissions, space, queued r
 void doctor_agent(struct doctor *doctor);  /* does it run, is it snoozed */
 void doctor_server(struct doctor *doctor); /* reached with its certificate, clock, halts' list */
 void doctor_product(struct doctor *doctor, const struct config_product *product);
+/* Does `link` lead into the current slot, and can no package write through it? */
+void doctor_link(struct doctor *doctor, const struct config_product *product, const char *dir);
+/* A slot that is not as it was staged: are there folders of packages in it? Says so, then. */
+bool doctor_folders(struct doctor *doctor, const struct config_product *product, const char *dir,
+                    const char *release);

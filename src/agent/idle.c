@@ -7,6 +7,7 @@
 #include "agent/plan.h"
 #include "agent/prober.h"
 #include "agent/rejected.h"
+#include "agent/remove.h"
 #include "agent/slot.h"
 #include "agent/stage.h"
 #include "agent/status.h"
@@ -366,20 +367,47 @@ static void obey_halt(struct product *product)
 static void adopt(struct product *product)
 {
     struct error error = ERROR_INIT;
+    const char *reason;
     int r;
 
     if (mono() < product->next_adopt)
         return;
-    r = adopt_content(product, &error);
+    r = adopt_content(product, &reason, &error);
     if (r == 0) {
         product->adopted = true;
-        if (strcmp(product->blocked, "not-adopted") == 0)
+        if (strcmp(product->blocked, "not-adopted") == 0 ||
+            strcmp(product->blocked, "package-owned") == 0)
             product_block(product, "");
     } else if (r != -ECANCELED) {
         log_error("not-adopted", "%s: %s; tries again", product->config->name, error.text);
-        product_block(product, "not-adopted");
+        product_block(product, reason);
         product->next_adopt = mono() + 10 * (0.8 + 0.4 * random_unit());
     }
+}
+
+/* 0: nobody asked for it, or it was refused. 1: it is done. */
+static int remove_if_asked(struct product *product)
+{
+    struct error error = ERROR_INIT;
+    int r;
+
+    if (atomic_load(&product->removing) == REMOVE_NOT)
+        return 0;
+    watch_end(product);
+    r = remove_product(product, &error);
+    if (r == 0) {
+        product->removed = true;
+        journal_reset(&product->journal);
+        product_block(product, "removed");
+        return 1;
+    }
+    log_error("not-removed", "%s: %s", product->config->name, error.text);
+    if (r == -EPERM) {
+        atomic_store(&product->removing, REMOVE_NOT);
+        return 0;
+    }
+    product_block(product, "not-removed");
+    return r;
 }
 
 static double next_time(const struct product *product)
@@ -401,6 +429,7 @@ static double next_time(const struct product *product)
 void idle_walk(struct product *product)
 {
     struct agent *agent = product->agent;
+    int removed;
 
     product->next_plan =
         atomic_load(&agent->once) ? 0 : mono() + fmin(agent->config.poll, 2) * 0.5 * random_unit();
@@ -412,11 +441,19 @@ void idle_walk(struct product *product)
             product->next_plan = fmin(product->next_plan, mono() + 0.2);
             continue;
         }
+        removed = remove_if_asked(product);
+        if (removed == 1)
+            break;
+        if (removed < 0) {
+            product_wait(product, 10);
+            continue;
+        }
         if (!product->adopted)
             adopt(product);
         if (mono() >= product->next_plan && !agent_stopping(agent))
             poll_plan(product);
         if (product->adopted) {
+            adopt_look_after(product);
             obey_halt(product);
             if (!trial_state_holds_trial(product->journal.state))
                 watch_walk(product);

@@ -16,6 +16,7 @@ static const struct {
     {"status", "what runs here, where it stands, and why", command_status},
     {"doctor", "looks for what is wrong, and says the way out", command_doctor},
     {"snooze", "keeps new trials away for a while", command_snooze},
+    {"remove", "gives a product back to whom it came from", command_remove},
     {"support-bundle", "collects what support needs, without secrets", command_support_bundle},
 };
 

@@ -136,3 +136,30 @@ char *paths_below(const struct paths *paths, const char *path)
 {
     return path_join(paths->root, path);
 }
+
+int paths_resolve(const struct paths *paths, const char *path, char **ret, struct error *error)
+{
+    _cleanup_fd_ int root_fd =
+        open(*paths->root ? paths->root : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const char *name = strrchr(path, '/');
+    _cleanup_free_ char *folder =
+        name && name > path ? xstrndup(path, (size_t)(name - path)) : xstrdup("/");
+    _cleanup_free_ char *real = NULL;
+    _cleanup_fd_ int fd = root_fd < 0 ? -errno : open_in_root(root_fd, folder);
+
+    if (fd < 0)
+        return error_set(error, fd, "%s: cannot open its folder below the root: %s", path,
+                         strerrordesc_np(-fd));
+    real = real_path_of(fd);
+    if (!real || !name)
+        return error_set(error, -EIO, "%s: its real path cannot be read in /proc", path);
+    *ret = path_join(real, name + 1);
+    return 0;
+}
+
+const char *paths_inside(const struct paths *paths, const char *path)
+{
+    size_t len = strlen(paths->root);
+
+    return strncmp(path, paths->root, len) == 0 && path[len] == '/' ? path + len : NULL;
+}

@@ -19,3 +19,8 @@ int paths_find(const char *root, struct paths *ret, struct error *error);
 void paths_free(struct paths *paths);
 /* A file that the configuration names, below the root; owned by the caller. */
 char *paths_below(const struct paths *paths, const char *path);
+/* Where `path` really lies: links in its folders are followed as if the root were "/", its last
+ * name is not. -ENOENT when its folder is not there. */
+int paths_resolve(const struct paths *paths, const char *path, char **ret, struct error *error);
+/* The same name as one inside the root sees it; NULL when it is not below the root. */
+const char *paths_inside(const struct paths *paths, const char *path);

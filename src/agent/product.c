@@ -6,6 +6,7 @@
 #include "agent/leash.h"
 #include "agent/plan.h"
 #include "agent/prober.h"
+#include "agent/remove.h"
 #include "agent/slot.h"
 #include "agent/status.h"
 #include "base/buf.h"
@@ -189,6 +190,7 @@ int product_open(struct agent *agent, const struct config_product *config, struc
     ret->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (ret->wake_fd < 0 || ret->cancel_fd < 0)
         return error_set(error, -errno, "eventfd: %s", strerrordesc_np(errno));
+    atomic_store(&ret->removing, remove_requested(ret));
     return slots_open(ret->dir, error);
 }
 

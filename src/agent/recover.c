@@ -1,5 +1,6 @@
 #include "agent/product.h"
 
+#include "agent/adopt.h"
 #include "agent/courier.h"
 #include "agent/slot.h"
 #include "agent/trial.h"
@@ -131,6 +132,7 @@ void product_recover(struct product *product)
     bool rebooted;
     int r = journal_load(product->journal_path, journal, &error);
 
+    adopt_look_after(product); /* a folder that an upgrade made damages no slot */
     if (r < 0 && r != -ENOENT) {
         recover_damaged(product, error.text);
         rebooted = false;

@@ -94,7 +94,7 @@ static int finish(struct product *product, struct error *error)
     int r = 0;
 
     if (journal->arm != TRIAL_PLACEBO && strcmp(journal->outcome, "declined") != 0) {
-        if (*journal->release)
+        if (*journal->release && strcmp(journal->reason, REASON_REMOVED) != 0)
             r = rejected_add(product->agent->rejected, journal->release, journal->reason,
                              clock_ms(CLOCK_REALTIME), error);
         if (r == 0)

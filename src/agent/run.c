@@ -44,8 +44,7 @@ static int become(const char *user, const struct paths *paths, struct error *err
     return 0;
 }
 
-/* One agent a root. The lock ends with the process. */
-static int lock_root(const struct paths *paths, int *ret_fd, struct error *error)
+int agent_lock(const struct paths *paths, int *ret_fd, struct error *error)
 {
     _cleanup_free_ char *path = path_join(paths->run, "agent.lock");
     char pid[24];
@@ -118,7 +117,7 @@ static void wait_for_end(struct agent *agent, int signal_fd)
             continue;
         if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
             if (info.ssi_signo == SIGHUP) {
-                agent_wake(agent);
+                agent_look_again(agent);
                 continue;
             }
             log_notice("stopping", "signal %s", sigdescr_np((int)info.ssi_signo));
@@ -172,7 +171,7 @@ int agent_run(const struct run_options *options, struct error *error)
     else if (geteuid() == 0)
         log_warning("root", "runs as root: give --user NAME where the adapters need no root");
     if (r == 0)
-        r = lock_root(&paths, &lock_fd, error);
+        r = agent_lock(&paths, &lock_fd, error);
     paths_free(&paths);
     if (r < 0)
         return r;

@@ -1,5 +1,6 @@
 #include "agent/hooks.h"
 #include "agent/prober.h"
+#include "agent/remove.h"
 #include "agent/trial.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -147,6 +148,8 @@ static int look(struct product *product, struct soak *soak)
     }
     journal->soaked_ms = soak->before_ms + (uint64_t)((mono() - soak->started) * 1000);
     if (product_halted(product, journal->release, &halt) && journal->arm == TRIAL_RELEASE)
+        return 0;
+    if (atomic_load(&product->removing) == REMOVE_NOW)
         return 0;
     if (soak->prober)
         prober_look(soak->prober, &view);

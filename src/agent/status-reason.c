@@ -31,8 +31,10 @@ static const struct {
     {"no-way-back", "there is nothing to go back to: give the product `adopt`, or the release "
                     "`deactivate`"},
     {"not-active", "the running product does not name the release as the one it has loaded"},
+    {"not-removed", "it is to be removed, and that did not work yet; the log says why"},
     {"not-adopted", "what is installed could not be taken in as the first release"},
     {"not-offered", "no rollout offers this release now"},
+    {"package-owned", "the files at `link` belong to a package, and agent.yaml says refuse"},
     {"package-path", "the release's state lies where the package manager's files lie"},
     {"package-transaction", "packages are being installed"},
     {"payload", "the release's payload is not what its manifest says"},
@@ -44,6 +46,7 @@ static const struct {
     {"refused", "the server refused the question; its log says why"},
     {"refused-permission", "the release asks for a permission that this device refuses"},
     {"regressed", "it failed after it had been confirmed"},
+    {"removed", "it was removed here; while agent.yaml names it, the next start adopts it again"},
     {"report-refused", "the server did not take the report"},
     {"settling", "the device started only a moment ago"},
     {"signal", "the product died of a signal"},

@@ -3,6 +3,7 @@
 #include "agent/courier.h"
 #include "agent/hooks.h"
 #include "agent/leash.h"
+#include "agent/remove.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -250,6 +251,22 @@ static bool may_be_halted(const struct product *product)
     }
 }
 
+/* A person wants the product gone, now (rule 9). */
+static void revert_removed(struct product *product)
+{
+    struct verdict verdict = {.outcome = product->untouched ? "declined" : "reverted",
+                              .reason = REASON_REMOVED,
+                              .exit_status = -1,
+                              .untouched = product->untouched};
+
+    revert_begin(product, &verdict);
+}
+
+static bool is_trial(enum trial_state state)
+{
+    return trial_state_holds_trial(state) && state != STATE_ASKED && state != STATE_REVERTING;
+}
+
 static int step(struct product *product)
 {
     switch (product->journal.state) {
@@ -299,6 +316,8 @@ int trial_walk(struct product *product)
             product->leash = leash_start(product->agent, product->journal.permit, true, 5);
         if (may_be_halted(product) && product_halted(product, product->journal.release, &halt))
             revert_halted(product, &halt);
+        if (is_trial(product->journal.state) && atomic_load(&product->removing) == REMOVE_NOW)
+            revert_removed(product);
         r = step(product);
     }
     if (r == -ECANCELED && trial_state_holds_trial(product->journal.state)) {

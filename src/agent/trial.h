@@ -30,6 +30,8 @@ struct verdict {
     const char *tail; /* what the product's commands printed; NULL: nothing */
     bool untouched;   /* the adapter never ran: nothing to undo but the links */
 };
+/* The reason of a trial that ended because its product is removed: not the release's fault. */
+#define REASON_REMOVED "removed"
 void revert_begin(struct product *product, const struct verdict *verdict);
 int revert_walk(struct product *product);
 
