@@ -171,6 +171,23 @@ def figure(value, unit=''):
     return '\u2013' if value is None else f'{value:.1f}{unit}' if isinstance(value, float) else str(value)
 
 
+def recompute(world):
+    """Every decision of every rollout must follow from its events alone."""
+    logs = world.folder / 'logs'
+    logs.mkdir()
+    problems, count = [], 0
+    for part, (plane, name) in sorted(world.live.items()):
+        try:
+            count += plane.recompute(name, logs / f'{part}-{name}.jsonl')
+        except Failed as failed:
+            problems.append(f'{part}: a decision of {name} does not follow from its events\n{failed}')
+    print(f'\nDecisions made again from the events of {len(world.live)} rollouts: '
+          f'{"all " if not problems else ""}{count} are the same.')
+    for problem in problems:
+        print(f'\n{problem}')
+    return not problems
+
+
 def print_table(lines):
     head = ('', 'what', 'exposed', 'harmed', 'first failure\u2192halt', 'halt\u2192all reverted',
             'took', 'result')
@@ -211,9 +228,10 @@ def main():
         screen.stop()
         lines.sort(key=lambda line: line.part)
         print_table(lines)
+        recomputed = recompute(world)
         print(f'\nTook {time.monotonic() - start:.0f} s.')
-        if any(line.problems for line in lines):
-            print('\nThe demo failed: a line is not as it must be.')
+        if not recomputed or any(line.problems for line in lines):
+            print('\nThe demo failed: a line or a decision is not as it must be.')
             return 1
         print('\nEvery line is as it must be.')
         return 0

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import signal
@@ -209,6 +210,16 @@ class Plane:
 
     def rollout(self, name):
         return self.ask('rollout', 'status', name)
+
+    def recompute(self, name, log):
+        """Writes the rollout's events and decisions to `log` and makes the decisions again from the
+        events, as an auditor would; how many there are. Failed at the first that differs."""
+        log.write_text(self.run('rollout', 'events', name).stdout)
+        said = self.run('replay', '--check', str(log)).stdout
+        match = re.fullmatch(r'every decision recomputed: (\d+) of \1\n', said)
+        if not match:
+            raise Failed(f'maeslant replay --check {log} says: {said}')
+        return int(match[1])
 
 
 class Device:
