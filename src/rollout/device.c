@@ -82,8 +82,20 @@ static uint32_t stratum_number(struct rollout *rollout, const struct rollout_dev
     return number;
 }
 
+static bool has_shares(const struct policy *policy)
+{
+    for (size_t i = 0; i < policy->stage_count; i++)
+        if (policy->stages[i].share < 1)
+            return true;
+    return false;
+}
+
+/* Nobody looks at the place when all stages are for everybody, and a fleet of millions would spend
+ * a third of a rollout's time on it. */
 static uint64_t place_of(const struct rollout *rollout, const char *id)
 {
+    if (!has_shares(&rollout->policy))
+        return 0;
     _cleanup_buf_ struct buf text = BUF_INIT;
     uint8_t digest[SHA256_SIZE];
     buf_add_str(&text, "maeslant share v1\n");
