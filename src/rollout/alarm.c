@@ -10,6 +10,9 @@
 #define WEIGHT_FIRST 0.5
 #define WEIGHT_OTHERS (1.0 / 42)
 
+/* What a clean control check is worth, as odds. */
+#define CHECKED 20.0
+
 static double log_weight(uint32_t rank)
 {
     if (rank == 0)
@@ -25,20 +28,23 @@ static struct counts sum_of(struct counts a, struct counts b)
 /* Which exposures of the release arm alarm A looks at. */
 enum scope { SCOPE_ALL, SCOPE_PAIRS };
 
+/* Strata where A measures against the cap, or all of them. */
+enum service { IN_SERVICE, ANY_SERVICE };
+
 static struct counts counts_of(const struct stratum *stratum, enum scope scope)
 {
     return scope == SCOPE_PAIRS ? stratum->paired : sum_of(stratum->paired, stratum->alone);
 }
 
-static struct counts pooled_counts(const struct rollout *rollout, enum scope scope, bool in_service,
-                                   double *ret_tolerated)
+static struct counts pooled_counts(const struct rollout *rollout, enum scope scope,
+                                   enum service service, double *ret_tolerated)
 {
     struct counts sum = {0};
     double tolerated = 0;
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
         struct counts counts = counts_of(stratum, scope);
-        if ((in_service && stratum->out_of_service) || counts.begun == 0)
+        if ((service == IN_SERVICE && stratum->out_of_service) || counts.begun == 0)
             continue;
         sum = sum_of(sum, counts);
         tolerated = fmax(tolerated, stratum->tolerated);
@@ -56,7 +62,7 @@ static double log_evidence(const struct rollout *rollout, const struct counts *c
 double alarm_log_evidence(const struct rollout *rollout)
 {
     double tolerated;
-    struct counts pooled = pooled_counts(rollout, SCOPE_ALL, false, &tolerated);
+    struct counts pooled = pooled_counts(rollout, SCOPE_ALL, ANY_SERVICE, &tolerated);
     return log_evidence(rollout, &pooled, tolerated);
 }
 
@@ -75,11 +81,11 @@ static double log_ceiling(const struct counts *counts, double tolerated)
 
 /* The weighted mean of alarm A, over components that are in service and have a failure (the rest
  * is left out, which only lowers it). `ret_accused` is the component that weighs most. */
-static double log_mean(const struct rollout *rollout, enum scope scope, bool with_excused,
-                       uint32_t *ret_accused)
+static double log_mean(const struct rollout *rollout, enum scope scope, enum service service,
+                       bool with_excused, uint32_t *ret_accused)
 {
     double tolerated, best = -INFINITY, sum = 0;
-    struct counts pooled = pooled_counts(rollout, scope, true, &tolerated);
+    struct counts pooled = pooled_counts(rollout, scope, service, &tolerated);
     *ret_accused = NONE;
     if (pooled.failed == 0)
         return -INFINITY;
@@ -88,7 +94,7 @@ static double log_mean(const struct rollout *rollout, enum scope scope, bool wit
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
         struct counts counts = counts_of(stratum, scope);
-        if (!stratum->out_of_service && counts.failed > 0)
+        if ((service == ANY_SERVICE || !stratum->out_of_service) && counts.failed > 0)
             ceiling = fmax(ceiling, log_ceiling(&counts, stratum->tolerated));
     }
     if (ceiling < rollout->log_threshold - 0.1)
@@ -101,7 +107,8 @@ static double log_mean(const struct rollout *rollout, enum scope scope, bool wit
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
         struct counts counts = counts_of(stratum, scope);
-        if (stratum->out_of_service || counts.failed == 0 || (stratum->excused && !with_excused))
+        if ((service == IN_SERVICE && stratum->out_of_service) || counts.failed == 0 ||
+            (stratum->excused && !with_excused))
             continue;
         double term =
             log_weight(stratum->rank) + log_evidence(rollout, &counts, stratum->tolerated);
@@ -121,7 +128,7 @@ static void set_because(struct rollout *rollout, enum rollout_alarm alarm, uint3
 {
     struct rollout_because *because = &rollout->because;
     double tolerated;
-    struct counts counts = pooled_counts(rollout, SCOPE_ALL, false, &tolerated);
+    struct counts counts = pooled_counts(rollout, SCOPE_ALL, ANY_SERVICE, &tolerated);
     if (slice != NONE) {
         counts = counts_of(&rollout->strata[slice], SCOPE_ALL);
         tolerated = rollout->strata[slice].tolerated;
@@ -195,14 +202,84 @@ void alarm_resume_person(struct rollout *rollout, const char *by, const char *re
     announce(rollout, DECISION_RESUME);
 }
 
-static bool release_fails_apart(const struct rollout *rollout)
+static double log_coins(const struct rollout *rollout)
 {
-    return log_at_least(split_log_evidence(rollout->k_release, rollout->k_placebo, 0),
-                        log(ENVIRONMENT_ODDS));
+    return split_log_evidence(rollout->k_release, rollout->k_placebo, 0);
+}
+
+/* What the coins have to say before alarm A may halt without them alone: in a policy that accepts a
+ * false halt in a hundred rollouts or more, all of it. */
+static bool coins_alone(const struct rollout *rollout)
+{
+    return rollout->policy.alpha >= 0.01;
+}
+
+/* Evidence against "a pair has a failure with a probability of at most that of two devices that
+ * fail at `WIDE` times the cap", times e_0: the coins are fair given which
+ * pairs have failures, so the product is a supermartingale in any fleet whose noise stays below
+ * that, whoever the release harms or not. */
+#define WIDE 5.0
+
+static double log_pairs(const struct rollout *rollout, uint64_t pairs, uint64_t decided)
+{
+    double rate = fmin(WIDE * rollout->policy.tolerance_cap, 0.5);
+    return rate_log_evidence(&rollout->mixture, pairs, decided < pairs ? decided : pairs,
+                             rate * (2 - rate));
+}
+
+static double log_joint(const struct rollout *rollout, uint32_t accused)
+{
+    uint64_t pairs = 0, decided = 0;
+    for (uint32_t i = 0; i < rollout->ranked_count; i++) {
+        pairs += rollout->strata[rollout->ranked[i]].paired.begun;
+        decided += rollout->strata[rollout->ranked[i]].decided;
+    }
+    double evidence = log_pairs(rollout, pairs, decided);
+    if (rollout->ranked_count > 1)
+        evidence += log(WEIGHT_POOLED);
+    if (accused != NONE && rollout->ranked_count > 1) {
+        const struct stratum *stratum = &rollout->strata[accused];
+        evidence = fmax(evidence, log_weight(stratum->rank) +
+                                      log_pairs(rollout, stratum->paired.begun, stratum->decided));
+    }
+    return evidence + log_coins(rollout);
+}
+
+static bool coins_prove(const struct rollout *rollout)
+{
+    return log_at_least(log_coins(rollout), rollout->log_threshold);
+}
+
+/* The placebos do not fail in the same way: e_0 ≥ 10, and more where ten is too little. */
+static bool release_fails_apart(const struct rollout *rollout, uint32_t accused)
+{
+    double coins = log_coins(rollout);
+    if (!log_at_least(coins, log(ENVIRONMENT_ODDS)))
+        return false;
+    if (coins_prove(rollout))
+        return true;
+    if (coins_alone(rollout))
+        return false;
+    if (rollout->k_placebo == 0) /* of all that the fleet's noise would break, none was a placebo */
+        return true;
+    return log_at_least(log_joint(rollout, accused), rollout->log_threshold) ||
+           (rollout->world_well && log_at_least(coins + log(CHECKED), rollout->log_threshold));
+}
+
+/* After a clean control check: the same, with what the check is worth. */
+static bool check_convicts(const struct rollout *rollout)
+{
+    if (coins_alone(rollout))
+        return false;
+    if (rollout->k_placebo == 0)
+        return true;
+    double coins = log_coins(rollout), joint = log_joint(rollout, rollout->accused);
+    return log_at_least(joint + log(CHECKED), rollout->log_threshold) ||
+           log_at_least(coins + log(CHECKED), rollout->log_threshold);
 }
 
 /* The placebos' own evidence against the cap, of one stratum or of all in service. */
-static bool placebos_fail(const struct rollout *rollout, uint32_t accused)
+static bool placebos_fail(const struct rollout *rollout, uint32_t accused, uint64_t least)
 {
     struct counts sum = {0};
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
@@ -212,29 +289,51 @@ static bool placebos_fail(const struct rollout *rollout, uint32_t accused)
         sum.begun += stratum->arm[ARM_PLACEBO].begun;
         sum.failed += stratum->arm[ARM_PLACEBO].failed;
     }
-    return log_at_least(log_evidence(rollout, &sum, rollout->policy.tolerance_cap),
+    return sum.failed >= least &&
+           log_at_least(log_evidence(rollout, &sum, rollout->policy.tolerance_cap),
                         log(ENVIRONMENT_ODDS));
 }
 
-/* Takes alarm A out of service where the placebos fail by themselves. When all strata together
- * stand accused, those whose own placebos say so go first, and all of them only if none does. */
-static bool take_out_of_service(struct rollout *rollout, uint32_t accused)
+static void out_of_service(struct rollout *rollout, uint32_t number)
+{
+    rollout->strata[number].out_of_service = true;
+    stratum_price(rollout, number); /* its tolerance follows the placebos from here on */
+}
+
+/* Takes the capped alarm A out of service where the placebos fail by themselves. When all strata
+ * together stand accused, those whose own placebos say so go first, and all of them only if none
+ * does. */
+static bool take_out_of_service(struct rollout *rollout, uint32_t accused, uint64_t least)
 {
     bool any = false;
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         uint32_t number = rollout->ranked[i];
         struct stratum *stratum = &rollout->strata[number];
         if ((accused != NONE && accused != number) || stratum->out_of_service ||
-            stratum->arm[ARM_RELEASE].failed == 0 || !placebos_fail(rollout, number))
+            stratum->arm[ARM_PLACEBO].failed < least ||
+            (least <= 1 && stratum->arm[ARM_RELEASE].failed == 0) ||
+            !placebos_fail(rollout, number, least))
             continue;
-        stratum->out_of_service = any = true;
+        out_of_service(rollout, number);
+        any = true;
     }
-    if (!any && accused == NONE && placebos_fail(rollout, NONE)) {
+    if (!any && accused == NONE && placebos_fail(rollout, NONE, least)) {
         for (uint32_t i = 0; i < rollout->ranked_count; i++)
-            rollout->strata[rollout->ranked[i]].out_of_service = true;
+            out_of_service(rollout, rollout->ranked[i]);
         any = true;
     }
     return any;
+}
+
+/* As soon as the placebos say so, before A is looked at; during a pause the check sees to it. One
+ * failure alone is no pattern, and would blind A in one small fleet of thirty: it counts once A
+ * accuses the release. */
+static void follow_placebos(struct rollout *rollout)
+{
+    if (!rollout->placebos_moved || rollout->paused_environment)
+        return;
+    rollout->placebos_moved = false;
+    take_out_of_service(rollout, NONE, 2);
 }
 
 static void pause_for_environment(struct rollout *rollout, uint32_t accused)
@@ -248,19 +347,28 @@ static void pause_for_environment(struct rollout *rollout, uint32_t accused)
     announce(rollout, DECISION_PAUSE);
 }
 
-/* Alarm A. */
+/* Alarm A. Where the coins alone prove harm, the noise above the cap is no excuse: the tolerance
+ * follows the placebos there. */
 static void check_absolute(struct rollout *rollout)
 {
     uint32_t accused;
-    while (log_at_least(log_mean(rollout, SCOPE_ALL, true, &accused), rollout->log_threshold)) {
-        if (!rollout->policy.placebo_pairs || release_fails_apart(rollout)) {
+    if (coins_prove(rollout) &&
+        log_at_least(log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &accused),
+                     rollout->log_threshold)) {
+        alarm_halt(rollout, ALARM_ABSOLUTE, accused, NULL, NULL);
+        return;
+    }
+    while (log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &accused),
+                        rollout->log_threshold)) {
+        if (!rollout->policy.placebo_pairs || release_fails_apart(rollout, accused)) {
             alarm_halt(rollout, ALARM_ABSOLUTE, accused, NULL, NULL);
             return;
         }
         if (rollout->paused_environment ||
-            !log_at_least(log_mean(rollout, SCOPE_ALL, false, &accused), rollout->log_threshold))
+            !log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, false, &accused),
+                          rollout->log_threshold))
             return;
-        if (!take_out_of_service(rollout, accused)) {
+        if (!take_out_of_service(rollout, accused, 1)) {
             pause_for_environment(rollout, accused);
             return;
         }
@@ -293,7 +401,8 @@ static void arm_again(struct rollout *rollout)
 static bool pairs_accuse(const struct rollout *rollout)
 {
     uint32_t accused;
-    return log_at_least(log_mean(rollout, SCOPE_PAIRS, true, &accused), rollout->log_threshold);
+    return log_at_least(log_mean(rollout, SCOPE_PAIRS, IN_SERVICE, true, &accused),
+                        rollout->log_threshold);
 }
 
 /* Placebos of the control check that have to be healthy, given those that failed: ten, or as many
@@ -302,7 +411,7 @@ static bool pairs_accuse(const struct rollout *rollout)
 static unsigned control_needed(const struct rollout *rollout)
 {
     double tolerated, cap = rollout->policy.tolerance_cap;
-    struct counts counts = pooled_counts(rollout, SCOPE_PAIRS, true, &tolerated);
+    struct counts counts = pooled_counts(rollout, SCOPE_PAIRS, IN_SERVICE, &tolerated);
     if (rollout->accused != NONE)
         counts = counts_of(&rollout->strata[rollout->accused], SCOPE_PAIRS);
     if (counts.failed == 0 || !pairs_accuse(rollout)) /* it can only come to arm_again() */
@@ -315,18 +424,29 @@ static unsigned control_needed(const struct rollout *rollout)
     return (unsigned)fmax(CONTROL_PLACEBOS, ceil(round_decision(needed)));
 }
 
+/* The world is well and the pairs accuse the release, but with so few failures that a spell which
+ * is over may have caused them: the coins decide, and need less from now on. */
+static void leave_to_coins(struct rollout *rollout)
+{
+    rollout->world_well = true;
+    excuse(rollout, rollout->accused);
+    resume_from_environment(rollout);
+}
+
 /* The ways in which a pause for the environment ends by itself. */
 static void check_environment(struct rollout *rollout)
 {
-    if (release_fails_apart(rollout)) {
+    if (release_fails_apart(rollout, rollout->accused)) {
         alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
-    } else if (take_out_of_service(rollout, rollout->accused)) {
+    } else if (take_out_of_service(rollout, rollout->accused, 1)) {
         resume_from_environment(rollout);
     } else if (rollout->check_clean >= control_needed(rollout)) {
-        if (pairs_accuse(rollout))
+        if (!pairs_accuse(rollout))
+            arm_again(rollout);
+        else if (check_convicts(rollout))
             alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
         else
-            arm_again(rollout);
+            leave_to_coins(rollout);
     }
 }
 
@@ -370,6 +490,7 @@ void alarm_check(struct rollout *rollout)
         alarm_halt(rollout, ALARM_PROVEN_HARM, NONE, NULL, NULL);
         return;
     }
+    follow_placebos(rollout);
     if (rollout->absolute_moved) {
         rollout->absolute_moved = false;
         check_absolute(rollout);

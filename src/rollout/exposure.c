@@ -137,6 +137,7 @@ static void settle_control(struct rollout *rollout, const struct exposure *expos
         rollout->check_open--;
     if (outcome == 'd') {
         counts->begun--;
+        rollout->placebos_moved = true;
         return;
     }
     counts->settled++;
@@ -145,6 +146,7 @@ static void settle_control(struct rollout *rollout, const struct exposure *expos
     } else {
         counts->failed++;
         rollout->check_failed += current;
+        rollout->placebos_moved = true;
         if (!rollout->halted)
             rollout->k_placebo++;
         alarm_toss(rollout);

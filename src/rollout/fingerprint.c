@@ -66,6 +66,7 @@ static void add_strata(struct fold *fold, const struct rollout *rollout)
         add(fold, stratum->paired.failed);
         add(fold, stratum->alone.begun);
         add(fold, stratum->alone.failed);
+        add(fold, stratum->decided);
         add(fold, stratum->rooms);
         add(fold, stratum->cost);
         add(fold, stratum->half_open);
@@ -144,6 +145,8 @@ static void add_rest(struct fold *fold, const struct rollout *rollout)
         rollout->proven_harm,
         rollout->excused,
         rollout->absolute_moved,
+        rollout->placebos_moved,
+        rollout->world_well,
         rollout->opened,
         rollout->stage,
         rollout->stage_settled,

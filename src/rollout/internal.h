@@ -14,6 +14,7 @@
 #define UNITS 1e9             /* costs are whole billionths of a device, so that sums are exact */
 #define CONTROL_PLACEBOS 10   /* of a control check */
 #define ENVIRONMENT_ODDS 10.0 /* e_0, and the placebos' own evidence, that end a pause */
+#define TOLERATED_MAX 0.6     /* of a stratum whose placebos fail above the cap */
 #define CHECK_PATIENCE                                                                             \
     4.0 /* deadlines without a placebo for the check, after which the pause ends */
 #define REVERT_LAPSES 300.0 /* seconds that a revert permit is good for */
@@ -29,13 +30,14 @@ struct stratum {
     /* Alarm A's own counts of the release arm: in pairs, whose placebos live through the same
      * hours, and outside pairs since A was last armed. */
     struct counts paired, alone;
+    uint64_t decided;    /* pairs in which a device failed */
     uint64_t alone_open; /* releases in flight outside pairs */
     uint64_t rooms;      /* releases that hold room: outside pairs, and one an open pair */
     uint64_t cost;       /* of one release, in UNITS */
     double tolerated;
     uint32_t half_open;   /* the pair that waits for its second device, or NONE */
     double waiting_until; /* an asker that the window refused is thought to wait until then */
-    bool out_of_service;  /* alarm A: the placebos fail by themselves */
+    bool out_of_service;  /* alarm A: the placebos fail by themselves, more often than the cap */
     bool excused;         /* alarm A: a person ended the pause */
 };
 
@@ -142,7 +144,9 @@ struct rollout {
     double log_threshold;
     uint64_t k_release, k_placebo, proven_harm;
     bool absolute_moved; /* alarm A has something new to look at */
+    bool placebos_moved; /* a placebo has failed: is A still in service? */
     bool excused;        /* the strata together, by a person */
+    bool world_well;     /* a control check was clean while the pairs accused the release */
 
     /* stages */
     char **approvers;

@@ -72,6 +72,8 @@ static void reveal(struct rollout *rollout, const struct pair *pair, unsigned me
         rollout->absolute_moved = true;
         if (arm == ARM_RELEASE)
             rollout->strata[pair->stratum].paired.failed++;
+        else
+            rollout->placebos_moved = true;
     }
     if (arm == ARM_RELEASE && pair->release_stage == rollout->stage)
         rollout->stage_settled++;
@@ -129,6 +131,7 @@ void pair_settle(struct rollout *rollout, uint32_t number, unsigned member, char
     if (has_failed(outcome)) {
         if (!pair->decided && pair->outcome[partner] == 'h')
             reveal(rollout, pair, partner);
+        rollout->strata[pair->stratum].decided += !pair->decided;
         pair->decided = true;
         reveal(rollout, pair, member);
         toss(rollout, pair, member);

@@ -32,7 +32,8 @@ void stratum_price(struct rollout *rollout, uint32_t number)
 
     double tolerated =
         policy->tolerance_ratio * bound_upper(control->settled, control->failed, alpha);
-    tolerated = fmin(policy->tolerance_cap, fmax(policy->tolerance_floor, tolerated));
+    tolerated = fmin(stratum->out_of_service ? TOLERATED_MAX : policy->tolerance_cap,
+                     fmax(policy->tolerance_floor, tolerated));
     if (tolerated < stratum->tolerated)
         rollout->absolute_moved = true;
     stratum->tolerated = tolerated;

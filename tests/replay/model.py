@@ -13,6 +13,7 @@ TERMS = 24
 EPSILON = 1e-6
 ODDS = 10
 CONTROL = 10
+CHECKED = 20
 PATIENCE = 4  # deadlines without a placebo for the check
 
 
@@ -169,6 +170,7 @@ class Model:
         self.opened = False
         self.state, self.at = 'running', None
         self.person = self.environment = self.excused = self.out_of_service = False
+        self.world_well = False
         self.check = self.check_moved = 0
         self.round = 0
         self.halt_log_e = None
@@ -197,7 +199,8 @@ class Model:
 
     def tolerated(self):
         settled, failed = self.outcomes('placebo')
-        return min(self.cap, max(self.floor, self.ratio * upper(settled, failed, self.risk)))
+        most = 0.6 if self.out_of_service else self.cap
+        return min(most, max(self.floor, self.ratio * upper(settled, failed, self.risk)))
 
     def price(self):
         settled, failed = self.outcomes('release')
@@ -257,8 +260,32 @@ class Model:
             return
         self.state = 'paused' if self.person or self.environment else 'running'
 
+    def coins(self):
+        return log_split(self.k_release, self.k_placebo)
+
+    def joint(self):
+        """Evidence that more pairs have failures than a noise of five caps explains, times e_0."""
+        pairs = self.evidence_counts(pairs_only=True)[0]
+        decided = sum(any(member.failed for member in pair.members) for pair in self.pairs)
+        rate = min(5 * self.cap, 0.5)
+        return log_default(pairs, min(decided, pairs), rate * (2 - rate), self.floor) + self.coins()
+
     def apart(self):
-        return at_least(log_split(self.k_release, self.k_placebo), math.log(ODDS))
+        if not at_least(self.coins(), math.log(ODDS)):
+            return False
+        if at_least(self.coins(), self.threshold):
+            return True
+        if self.alpha >= 0.01:
+            return False
+        return self.k_placebo == 0 or at_least(self.joint(), self.threshold) or \
+            self.world_well and at_least(self.coins() + math.log(CHECKED), self.threshold)
+
+    def convicted(self):
+        """After a clean control check."""
+        if self.alpha >= 0.01:
+            return False
+        return self.k_placebo == 0 or \
+            at_least(max(self.joint(), self.coins()) + math.log(CHECKED), self.threshold)
 
     def accused(self, pairs_only=False):
         if self.out_of_service or self.evidence_counts(pairs_only)[1] == 0:
@@ -276,6 +303,10 @@ class Model:
         return True
 
     def check_absolute(self):
+        if at_least(self.coins(), self.threshold) and self.evidence_counts()[1] > 0 and \
+                at_least(self.log_e(), self.threshold):
+            self.halt('absolute')
+            return
         if not self.accused():
             return
         if not self.pairs_on or self.apart():
@@ -311,7 +342,13 @@ class Model:
             self.set_pause()
         elif self.controls()[1] >= self.controls_needed():
             if self.accused(pairs_only=True):
-                self.halt('absolute')
+                if self.convicted():
+                    self.halt('absolute')
+                    return
+                self.world_well = self.excused = True
+                self.environment = False
+                self.set_pause()
+                self.check_absolute()
                 return
             for exposure in self.exposures:
                 if exposure.pair is None and exposure.outcome is not None:
@@ -327,6 +364,8 @@ class Model:
         if self.proven() > math.floor(self.budget):
             self.halt('proven-harm')
             return
+        if not self.environment and self.outcomes('placebo')[1] >= 2 and self.placebos_fail():
+            self.out_of_service = True
         self.check_absolute()
         if self.environment and not self.halted:
             self.check_environment()

@@ -215,6 +215,12 @@ static void weather(struct world *world, int number)
                 world->subjects[world->flight[i]].at = world->t;
         apply(world, &(struct rollout_event){.type = EVENT_OUTAGE, .from = from, .to = world->t});
     }
+    if (plan->burst > 0 && chance(world, plan->burst)) {
+        uint32_t eighth = (uint32_t)(world_random(&world->random) % 8);
+        for (uint32_t i = 0; i < world->flight_count; i++)
+            if (world->flight[i] % 64 / 8 == eighth)
+                world->subjects[world->flight[i]].fate = FATE_DARK;
+    }
     if (plan->drop_at > 0 && number == (int)(plan->drop_at * 10))
         for (uint32_t i = 0; i < world->flight_count; i++)
             if (chance(world, 1.0 / 3))

@@ -18,6 +18,7 @@ struct world_plan {
     double drift;                   /* the noise is so many times larger in every other stretch */
     double crowding;                /* the noise grows with the exposures in flight */
     double dark; /* share of the devices that some spells leave without network */
+    double burst; /* chance, each tenth of a soak, that an eighth of the devices fails together */
     double late; /* share of reports that are slow, perhaps too slow */
     double decline, interrupt;
     bool server_outages;
