@@ -154,7 +154,17 @@ def invariant_2_bounded_harm_while_devices_keep_asking(programs):
         halted = next(i for i, line in enumerate(lines) if line.get('decision') == 'halt')
         harmed = [line for line in events(lines[:halted], 'outcome')
                   if line['outcome'] == 'failed' and line['arm'] == 'release']
-        expect(1 <= len(harmed) <= 4, f'{len(harmed)} devices had failed when it was halted')
+        # A soak of 100 ms gives a pair's room back before its four failures are enough for a halt,
+        # so a few more may begin; how many is bounded as in the engine's own test.
+        expect(1 <= len(harmed) <= 4 + 5, f'{len(harmed)} devices had failed when it was halted')
+        flying, most = set(), 0
+        for line in lines[:halted]:
+            if line.get('decision') == 'permit':
+                flying.add(line['device'])
+            elif line.get('event') == 'outcome':
+                flying.discard(line['device'])
+            most = max(most, len(flying))
+        expect(most <= 4, f'{most} releases were in flight at once')
         first = [i for i, line in enumerate(lines) if line.get('event') == 'outcome'][0]
         expect(len(decisions(lines[:first], 'permit')) <= 4, 'more than H exposed with no evidence')
         ok(f'48 devices that keep asking: halted when {len(harmed)} had failed')
