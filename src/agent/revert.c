@@ -103,14 +103,16 @@ static int finish(struct product *product, struct error *error)
     return r;
 }
 
-/* A failure is told at once, since others' permits hang on it; that the device went back only when
- * it is back, since its availability group waits for that. */
+/* A failure is told at once, since others' permits hang on it; that the device went back, only when
+ * it is back. Where an availability group waits, a failure too waits for the first try to go back:
+ * the next of the group must not begin while this one is still out of service. */
 static void tell(struct product *product)
 {
     const char *outcome = product->journal.outcome;
+    bool group = product->agent->config.group && product->revert_tries == 0;
 
     if (!*outcome || product->revert_told ||
-        (strcmp(outcome, "reverted") == 0 && !product->revert_done))
+        (!product->revert_done && (group || strcmp(outcome, "reverted") == 0)))
         return;
     report_put(product, outcome, product->verdict_text);
     product->revert_told = true;
