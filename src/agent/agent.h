@@ -79,6 +79,7 @@ struct product {
     int64_t begun_ms;      /* CLOCK_BOOTTIME ms before the begin was first sent */
     double heard;          /* CLOCK_BOOTTIME of the last question that the server answered */
     double start_by;       /* seconds that the permit keeps */
+    double resume_by;      /* CLOCK_BOOTTIME until which an interrupted soak may go on */
     double confirm_within; /* of the permit; 0: the configuration's */
     double activated;      /* wall seconds */
     struct leash *leash;

@@ -328,9 +328,17 @@ static void leave_current(struct product *product, const struct slot_mark *mark)
 
 static bool has_way_back(struct product *product, const struct slot_mark *mark)
 {
+    struct manifest manifest = {0};
     struct halt halt;
+    bool can = false;
 
-    return slot_exists(product->dir, mark->from) && !product_halted(product, mark->from, &halt);
+    if (*mark->from)
+        return slot_exists(product->dir, mark->from) && !product_halted(product, mark->from, &halt);
+    /* It began from nothing, and goes back to nothing. */
+    if (slot_manifest(product->dir, product->shown_current, &manifest, NULL) == 0)
+        can = manifest.deactivate != NULL;
+    manifest_free(&manifest);
+    return can;
 }
 
 /* Rule 14, for what runs and was confirmed. */

@@ -100,7 +100,8 @@ int product_set(struct product *product, enum trial_state state, struct error *e
     struct journal next = product->journal;
     int r;
 
-    if (next.state != state || state == STATE_ASKED)
+    /* A time of another boot means nothing in this one. */
+    if (next.state != state || state == STATE_ASKED || !same(next.boot, product->agent->boot))
         next.clock = (int64_t)(boottime() * 1000);
     next.state = state;
     r = journal_save(product->journal_path, &next, product->agent->boot, error);

@@ -42,7 +42,11 @@ static void recover_interrupted(struct product *product, bool rebooted)
         revert(product, "failed", cause(product, rebooted), false);
         return;
     }
-    if (clock_ms(CLOCK_REALTIME) > journal->confirm_by) {
+    /* Only across a boot the wall clock is all there is. */
+    product->resume_by =
+        rebooted ? boottime() + (double)(journal->confirm_by - clock_ms(CLOCK_REALTIME)) / 1000
+                 : (double)journal->clock / 1000 + INTERRUPTED_MOST;
+    if (boottime() > product->resume_by) {
         revert(product, "failed", "interrupted-too-long", false);
         return;
     }
@@ -57,11 +61,17 @@ static void recover_interrupted(struct product *product, bool rebooted)
 
 static void recover_reported(struct product *product, bool rebooted)
 {
+    struct error error = ERROR_INIT;
+
     /* Rule 5: without an answer a reboot reverts it. */
     if (rebooted && product->journal.arm == TRIAL_RELEASE)
         revert(product, "reverted", "unconfirmed", false);
     else
         report_put(product, product->journal.outcome, NULL);
+    /* A placebo waits on, by the clock of this boot. */
+    if (rebooted && product->journal.state == STATE_REPORTED &&
+        product_set(product, STATE_REPORTED, &error) < 0)
+        log_error("journal", "%s", error.text);
 }
 
 /* The links decide when the journal cannot: `current` if it is whole and was confirmed, else the

@@ -5,15 +5,14 @@
 #include "agent/outbox.h"
 #include "agent/product.h"
 #include "agent/status.h"
+#include "agent/user.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,26 +22,6 @@
 
 #define LAST_WORDS 2.0 /* seconds for the reports of an orderly end */
 #define OUTBOX_PATIENCE 10.0
-
-static int become(const char *user, const struct paths *paths, struct error *error)
-{
-    const char *const folders[] = {paths->state, paths->run};
-    const struct passwd *entry = getpwnam(user);
-
-    if (!entry)
-        return error_set(error, -ENOENT, "--user %s: there is no such user", user);
-    if (getuid() == entry->pw_uid)
-        return 0;
-    for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
-        if (lchown(folders[i], entry->pw_uid, entry->pw_gid) < 0)
-            return error_set(error, -errno, "%s: cannot be given to %s: %s", folders[i], user,
-                             strerrordesc_np(errno));
-    if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
-        setuid(entry->pw_uid) < 0)
-        return error_set(error, -errno, "--user %s: cannot become this user: %s", user,
-                         strerrordesc_np(errno));
-    return 0;
-}
 
 int agent_lock(const struct paths *paths, int *ret_fd, struct error *error)
 {
@@ -167,7 +146,7 @@ int agent_run(const struct run_options *options, struct error *error)
     if (r < 0)
         return r;
     if (options->user)
-        r = become(options->user, &paths, error);
+        r = user_become(options->user, &paths, error);
     else if (geteuid() == 0)
         log_warning("root", "runs as root: give --user NAME where the adapters need no root");
     if (r == 0)

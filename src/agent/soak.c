@@ -12,7 +12,6 @@
 
 #define RUNS_NEEDED 3
 #define INTERRUPTIONS_MOST 2
-#define INTERRUPTED_MOST_MS (24 * 3600 * INT64_C(1000))
 #define SUSPEND_GAP 2.0 /* seconds by which CLOCK_BOOTTIME may outrun CLOCK_MONOTONIC */
 #define RESUMING "resuming"
 
@@ -52,11 +51,12 @@ static bool interrupt(struct product *product, const char *reason)
         return false;
     }
     (void)snprintf(journal->reason, sizeof(journal->reason), "%s", reason);
-    journal->confirm_by = clock_ms(CLOCK_REALTIME) + INTERRUPTED_MOST_MS;
+    journal->confirm_by = clock_ms(CLOCK_REALTIME) + (int64_t)(INTERRUPTED_MOST * 1000);
     if (product_set(product, STATE_INTERRUPTED, &error) < 0) {
         log_error("journal", "%s", error.text);
         return false;
     }
+    product->resume_by = boottime() + INTERRUPTED_MOST;
     log_notice("trial-interrupted", "%s: after %llu of %llu ms", product->config->name,
                (unsigned long long)journal->soaked_ms, (unsigned long long)journal->soak_ms);
     report_put(product, "interrupted", NULL);
@@ -253,7 +253,7 @@ int resume_walk(struct product *product)
         }
         return 0;
     }
-    if (clock_ms(CLOCK_REALTIME) > journal->confirm_by) {
+    if (boottime() > product->resume_by) {
         fail(product, "interrupted-too-long", NULL, NULL);
         return 0;
     }

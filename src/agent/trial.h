@@ -16,6 +16,8 @@ int ask_begin(struct product *product, struct error *error);
  */
 bool permit_holds(struct product *product, const char **ret_reason);
 
+/* Seconds that an interruption may last. */
+#define INTERRUPTED_MOST (24 * 3600.0)
 /* soaking, interrupted. */
 int soak_walk(struct product *product);
 int resume_walk(struct product *product);

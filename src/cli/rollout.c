@@ -44,14 +44,17 @@ int rollout_get(struct control *control, const char *name, json_t **ret, struct 
 }
 
 static const char start_usage[] =
-    "usage: maeslant rollout start RELEASE [--policy FILE] [--name NAME] [connection options]\n"
+    "usage: maeslant rollout start RELEASE [--policy FILE] [--name NAME] [--supersede]\n"
+    "       [connection options]\n"
     "\n"
     "Starts to let a published release out, stage by stage. The policy is the manifest's unless\n"
     "--policy gives another: maeslant-policy(5), YAML with or without the word `policy:`.\n"
     "\n"
     "  --policy FILE  the rollout's policy\n"
     "  --name NAME    its name (product and sequence, and a number when taken)\n"
-    "  --by NAME      who starts it (admin)\n" CONTROL_HELP "\n"
+    "  --by NAME      who starts it (admin)\n"
+    "  --supersede    pauses a rollout of the same channel that is not done, for "
+    "good\n" CONTROL_HELP "\n"
     "Example:\n"
     "  maeslant rollout start 4f2a91 --policy policy.yaml --dir ./plane\n";
 
@@ -84,9 +87,11 @@ int command_rollout_start(int argc, char **argv)
 {
     struct control control = {0};
     const char *operand, *policy_path = NULL, *name = NULL, *by = NULL;
+    bool supersede = false;
     const struct option_spec specs[] = {{"policy", 's', &policy_path},
                                         {"name", 's', &name},
                                         {"by", 's', &by},
+                                        {"supersede", 'f', &supersede},
                                         CONTROL_OPTIONS(control)};
     struct error error = ERROR_INIT;
     _cleanup_json_ json_t *answer = NULL, *policy = NULL;
@@ -97,8 +102,9 @@ int command_rollout_start(int argc, char **argv)
     if ((!policy_path || (r = read_policy(policy_path, &policy, &error)) == 0) &&
         (r = control_open(&control, &error)) == 0 &&
         (r = control_resolve(&control, "release", operand, &release, &error)) == 0) {
-        _cleanup_json_ json_t *body = json_pack("{s:s, s:O*, s:s*, s:s*}", "release", release,
-                                                "policy", policy, "name", name, "by", by);
+        _cleanup_json_ json_t *body =
+            json_pack("{s:s, s:O*, s:s*, s:s*, s:b}", "release", release, "policy", policy, "name",
+                      name, "by", by, "supersede", supersede);
         r = control_call(&control, "/v1/admin/rollouts", body, &answer, &error);
     }
     control_close(&control);

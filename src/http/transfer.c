@@ -248,9 +248,20 @@ static int result_errno(const struct transfer *transfer, CURLcode code)
     }
 }
 
-static int result(struct transfer *transfer, CURLcode code, struct error *error)
+/* What the proxy said, where it let nothing through; 0 otherwise. */
+static long proxy_refusal(const struct transfer *transfer, CURLcode code)
 {
     long status = 0;
+
+    if (code == CURLE_OK)
+        return 0;
+    (void)curl_easy_getinfo(transfer->line->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+    return status >= 300 ? status : 0;
+}
+
+static int result(struct transfer *transfer, CURLcode code, struct error *error)
+{
+    long status = 0, refused = proxy_refusal(transfer, code);
 
     (void)curl_easy_getinfo(transfer->line->easy, CURLINFO_RESPONSE_CODE, &status);
     transfer->answer->status = (unsigned)status;
@@ -258,6 +269,14 @@ static int result(struct transfer *transfer, CURLcode code, struct error *error)
         return transfer->failed;
     if (code == CURLE_OK)
         return 0;
+    if (refused == 407)
+        return error_set(error, -EACCES,
+                         "%s: the proxy answered 407: it does not take the name and the password; "
+                         "expected name:password in proxy_auth_file, as the proxy knows them",
+                         transfer->url);
+    if (refused)
+        return error_set(error, -EIO, "%s: the proxy answered %ld to CONNECT: expected 200",
+                         transfer->url, refused);
     return error_set(error, result_errno(transfer, code), "%s: %s", transfer->url,
                      transfer->message[0] ? transfer->message : curl_easy_strerror(code));
 }
