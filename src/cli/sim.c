@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/parse.h"
+#include "sim/html.h"
 #include "sim/report.h"
 #include "sim/runs.h"
 
@@ -175,11 +176,20 @@ static void print_one(const struct scenario *scenario, const struct runs *runs)
            (unsigned long long)own->placebos);
 }
 
+static void spread_text(const struct runs_interval *figure, char *ret, size_t size)
+{
+    char mean[32], low[32], high[32];
+    number_text(figure->mean, mean, sizeof mean);
+    number_text(figure->low, low, sizeof low);
+    number_text(figure->high, high, sizeof high);
+    snprintf(ret, size, "%s (%s–%s)", mean, low, high);
+}
+
 static void print_many(const struct runs *runs)
 {
     struct grid grid = {.columns = 1 + RUNS_FIGURES};
     const char *cells[1 + RUNS_FIGURES] = {"strategy"};
-    char texts[RUNS_FIGURES][64];
+    char texts[RUNS_FIGURES][112];
     for (unsigned i = 0; i < RUNS_FIGURES; i++)
         cells[1 + i] = runs_figure_names[i];
     grid_add(&grid, cells);
@@ -193,8 +203,7 @@ static void print_many(const struct runs *runs)
             if (figure->count == 0)
                 snprintf(texts[j], sizeof texts[j], "–");
             else
-                snprintf(texts[j], sizeof texts[j], "%.4g (%.4g–%.4g)", figure->mean, figure->low,
-                         figure->high);
+                spread_text(figure, texts[j], sizeof texts[j]);
             cells[1 + j] = texts[j];
         }
         grid_add(&grid, cells);

@@ -14,14 +14,19 @@
 #define FOOT 30.0
 #define TICKS 5
 
+#define FIRST_TIME 60.0 /* of a logarithmic axis */
+
 struct scale {
     double x_max, y_min, y_max;
-    bool logarithmic;
+    bool logarithmic, long_times;
 };
 
 static double across(const struct scale *scale, double x)
 {
-    return LEFT + (WIDTH - LEFT - RIGHT) * (scale->x_max > 0 ? x / scale->x_max : 0);
+    double share = scale->x_max > 0 ? x / scale->x_max : 0;
+    if (scale->long_times)
+        share = log(fmax(x, FIRST_TIME) / FIRST_TIME) / log(scale->x_max / FIRST_TIME);
+    return LEFT + (WIDTH - LEFT - RIGHT) * share;
 }
 
 static double up(const struct scale *scale, double y)
@@ -47,7 +52,9 @@ static double round_up(double value)
 
 static struct scale scale_of(const struct chart *chart)
 {
-    struct scale scale = {.logarithmic = chart->logarithmic};
+    struct scale scale = {.logarithmic = chart->logarithmic, .long_times = chart->long_times};
+    if (chart->long_times)
+        scale.x_max = 2 * FIRST_TIME;
     double low = 0, high = isnan(chart->mark) ? 0 : chart->mark;
     for (size_t i = 0; i < chart->line_count; i++) {
         for (size_t j = 0; j < chart->lines[i].count; j++) {
@@ -91,6 +98,32 @@ static void add_rule(struct buf *page, const struct scale *scale, double y)
              LEFT, WIDTH - RIGHT, up(scale, y), up(scale, y), LEFT - 8, up(scale, y) + 4, text);
 }
 
+static void add_time(struct buf *page, const struct scale *scale, double x)
+{
+    char text[32];
+    format_duration(x, text, sizeof text);
+    buf_addf(page, "<text class=tick x=\"%.1f\" y=\"%.1f\" text-anchor=middle>%s</text>",
+             across(scale, x), HEIGHT - 8, x == 0 ? "0" : text);
+}
+
+static void add_times(struct buf *page, const struct scale *scale)
+{
+    static const double powers[] = {60, 300, 900, 3600, 4 * 3600, 86400, 5 * 86400, 20 * 86400};
+    static const double steps[] = {1,     2,     5,      10,     15,     30,     60,    120,
+                                   300,   600,   900,    1800,   3600,   7200,   10800, 21600,
+                                   43200, 86400, 172800, 432000, 864000, 2592000};
+    double step = steps[ARRAY_SIZE(steps) - 1];
+    if (scale->long_times) {
+        for (size_t i = 0; i < ARRAY_SIZE(powers) && powers[i] <= scale->x_max; i++)
+            add_time(page, scale, powers[i]);
+        return;
+    }
+    for (size_t i = ARRAY_SIZE(steps); i-- > 0 && scale->x_max / steps[i] <= 7;)
+        step = steps[i];
+    for (double x = 0; x <= scale->x_max; x += step)
+        add_time(page, scale, x);
+}
+
 static void add_axes(struct buf *page, const struct scale *scale)
 {
     if (scale->logarithmic) {
@@ -102,18 +135,7 @@ static void add_axes(struct buf *page, const struct scale *scale)
         for (double y = scale->y_min; y <= scale->y_max + step / 1000; y += step)
             add_rule(page, scale, y);
     }
-    static const double steps[] = {1,     2,     5,      10,     15,     30,     60,    120,
-                                   300,   600,   900,    1800,   3600,   7200,   10800, 21600,
-                                   43200, 86400, 172800, 432000, 864000, 2592000};
-    double step = steps[ARRAY_SIZE(steps) - 1];
-    for (size_t i = ARRAY_SIZE(steps); i-- > 0 && scale->x_max / steps[i] <= 7;)
-        step = steps[i];
-    for (double x = 0; x <= scale->x_max; x += step) {
-        char text[32];
-        format_duration(x, text, sizeof text);
-        buf_addf(page, "<text class=tick x=\"%.1f\" y=\"%.1f\" text-anchor=middle>%s</text>",
-                 across(scale, x), HEIGHT - 8, x == 0 ? "0" : text);
-    }
+    add_times(page, scale);
 }
 
 /* Counts stay until they change: steps, not slopes. */
@@ -121,16 +143,22 @@ static void add_line(struct buf *page, const struct scale *scale, const struct c
 {
     buf_addf(page, "<path class=\"line %s%s\" d=\"", line->class, line->dashed ? " dashed" : "");
     bool drawn = false;
+    double last = 0;
     for (size_t i = 0; i < line->count; i++) {
         if (!isfinite(line->y[i]))
             continue;
         double x = across(scale, line->x[i]), y = up(scale, line->y[i]);
+        if (drawn && fabs(y - last) < 0.05 && i + 1 < line->count)
+            continue;
+        last = y;
         if (drawn)
             buf_addf(page, "H%.1fV%.1f", x, y);
         else
             buf_addf(page, "M%.1f %.1f", x, y);
         drawn = true;
     }
+    if (drawn && scale->long_times)
+        buf_addf(page, "H%.1f", across(scale, scale->x_max));
     buf_add_str(page, "\"/>");
 }
 

@@ -20,6 +20,7 @@ struct chart {
     const struct chart_line *lines;
     size_t line_count;
     bool logarithmic; /* y, from 1; values below are drawn at the foot */
+    bool long_times;  /* x by powers, from a minute; lines that end go on as they are */
     double mark;      /* a threshold to draw, NAN for none */
     const char *mark_label;
 };

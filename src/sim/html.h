@@ -1,4 +1,4 @@
-/* Text of a page. Inside src/sim. */
+/* Text for people. */
 #pragma once
 
 #include "base/buf.h"

@@ -202,8 +202,8 @@ static void explain(struct run *run)
         else
             (void)snprintf(result->why, sizeof result->why,
                            "halted after %s: %" PRIu64 " of %" PRIu64 " devices (%s) failed with "
-                           "the release, more than %.3g%% can explain, and %" PRIu64
-                           " placebos did",
+                           "the release, where at most %.3g %% is tolerated, and %" PRIu64
+                           " with the placebo",
                            span, because->k, because->n, because->slice, 100 * because->tolerated,
                            because->k_placebo);
         return;

@@ -198,7 +198,7 @@ const struct crowd_strategy strategy_rate = {
 
 /* fixed-test: Kayenta */
 
-#define TEST_SHARE 0.01
+#define TEST_SHARE 0.005
 #define TEST_MINUTES 60
 #define TEST_Z 2.3263478740408408 /* of a confidence of 98 %, two-sided */
 #define TEST_TOLERANCE 0.25

@@ -16,16 +16,18 @@ static const char style[] =
     "--quiet:#a3adb8;--line:#2e3640;--release:#7cb8f2;--bad:#ff8a80;--good:#6fce8a;--gold:#e5b567;"
     "--plum:#c4a5f0;--teal:#66cfcf}}"
     "*{box-sizing:border-box}body{margin:0;background:var(--ground);color:var(--ink);"
-    "font-variant-numeric:tabular-nums}main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}"
+    "font-variant-numeric:tabular-nums}main{max-width:70rem;margin:0 auto;padding:1.5rem 1rem 4rem}"
     "h1{font-size:1.5rem;line-height:1.25;margin:0 0 .25rem}h2{font-size:1.15rem;margin:2.5rem 0 "
-    ".5rem}h3{font-size:1rem;margin:0}p{margin:.25rem 0;max-width:44rem}.quiet{color:var(--quiet)}"
-    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem;"
+    ".5rem}h3{font-size:1rem;margin:0}p{margin:.25rem "
+    "0;max-width:44rem}.quiet,.range{color:var(--quiet)}.range{white-space:nowrap}"
+    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.75rem;"
     "margin:1.25rem 0}.card{background:var(--surface);border:1px solid var(--line);border-radius:"
-    "8px;padding:.75rem 1rem}.card b{display:block;font-size:1.6rem;line-height:1.2}"
+    "8px;padding:.75rem 1rem}.card b{display:block;font-size:1.45rem;line-height:1.3}"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;background:var(--surface);"
     "border:1px solid var(--line);border-radius:8px}th,td{text-align:right;padding:.45rem .7rem;"
     "border-bottom:1px solid var(--line);vertical-align:top}th:first-child,td:first-child,"
-    "th:last-child,td:last-child{text-align:left}td:last-child{min-width:18rem}thead "
+    "th:last-child,td:last-child{text-align:left}td:first-child{min-width:11rem}"
+    "td:last-child{min-width:15rem}thead "
     "th{font-weight:"
     "600;color:var(--quiet);white-space:nowrap}tr:last-child td{border-bottom:0}figure{margin:1rem "
     "0;background:var(--surface);border:1px solid var(--line);border-radius:8px;padding:1rem}"
@@ -168,11 +170,15 @@ static void add_runs(struct buf *page, const struct runs *runs)
             const struct runs_interval *figure = &runs->strategies[i].summary.figures[shown[j]];
             bool share = shown[j] == FIGURE_HALTED || shown[j] == FIGURE_FALSE_HALT;
             double times = share ? 100 : 1;
+            char mean[32], low[32], high[32];
+            number_text(times * figure->mean, mean, sizeof mean);
+            number_text(times * figure->low, low, sizeof low);
+            number_text(times * figure->high, high, sizeof high);
             if (figure->count == 0)
                 buf_add_str(page, "<td>–");
             else
-                buf_addf(page, "<td>%.4g%s (%.4g–%.4g)", times * figure->mean, share ? " %" : "",
-                         times * figure->low, times * figure->high);
+                buf_addf(page, "<td>%s%s <span class=range>(%s to %s)</span>", mean,
+                         share ? " %" : "", low, high);
         }
     }
     buf_add_str(page, "</tbody></table></div>");
@@ -274,11 +280,12 @@ static void add_comparison(struct buf *page, const struct runs *runs)
     }
     const struct chart charts[] = {
         {.title = "Devices broken",
-         .caption = "Every strategy on the same fleet with the same chances; each line of the "
-                    "scale is ten times the one below.",
+         .caption = "Every strategy on the same fleet with the same chances. Both scales grow by "
+                    "powers, or the smaller harms could not be seen.",
          .lines = harmed,
          .line_count = count,
          .logarithmic = true,
+         .long_times = true,
          .mark = NAN},
         {.title = "Devices that got the release",
          .caption = "Speed and safety side by side: a line that ends high got everywhere, for "
@@ -286,12 +293,22 @@ static void add_comparison(struct buf *page, const struct runs *runs)
          .lines = exposed,
          .line_count = count,
          .logarithmic = true,
+         .long_times = true,
          .mark = NAN},
     };
     buf_add_str(page, "<h2>The strategies side by side</h2>");
     for (size_t i = 0; i < ARRAY_SIZE(charts); i++)
         chart_add(page, &charts[i]);
     free(columns);
+}
+
+static void add_headline(struct buf *page, const struct scenario *scenario,
+                         const struct sim_result *result)
+{
+    add_whole(page, result->harmed);
+    buf_add_str(page, " of ");
+    add_whole(page, scenario->devices);
+    buf_addf(page, " devices harmed%s", result->halted ? ", then it was halted" : "");
 }
 
 void report_page(const char *name, const struct scenario *scenario, const struct runs *runs,
@@ -313,8 +330,7 @@ void report_page(const char *name, const struct scenario *scenario, const struct
     else if (own->first.false_halt)
         buf_add_str(ret, "A good release was stopped in error");
     else
-        buf_addf(ret, "%llu of %u devices harmed%s", (unsigned long long)own->first.harmed,
-                 scenario->devices, own->first.halted ? ", then it was halted" : "");
+        add_headline(ret, scenario, &own->first);
     buf_add_str(ret, "</h1><p class=quiet>");
     html_add(ret, name);
     buf_addf(ret, ", seed %llu</p>", (unsigned long long)runs->seed);

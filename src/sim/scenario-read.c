@@ -20,7 +20,6 @@ int scenario_read_fail(struct scenario_reader *reader, const char *where, const 
     va_list arguments;
     scenario_read_path(reader->path, sizeof reader->path, where, key);
     va_start(arguments, format);
-    _cleanup_buf_ struct buf text = BUF_INIT;
     char part[600];
     (void)vsnprintf(part, sizeof part, format, arguments);
     va_end(arguments);

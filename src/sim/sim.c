@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-#define FIRST_EVERY 1.0 /* seconds between samples, until there are too many */
+#define SAMPLE_EVERY 1.0   /* seconds between samples */
+#define SAMPLE_SHARE 0.008 /* or so much of the time so far */
 
 bool trace_wants(const struct sim_trace *trace, double t)
 {
@@ -13,14 +14,10 @@ bool trace_wants(const struct sim_trace *trace, double t)
 
 void trace_add(struct sim_trace *trace, const struct sim_sample *sample)
 {
-    if (trace->count == SIM_SAMPLES) {
-        for (size_t i = 0; i < SIM_SAMPLES / 2; i++)
-            trace->samples[i] = trace->samples[2 * i];
-        trace->count = SIM_SAMPLES / 2;
-        trace->every *= 2;
-    }
+    if (trace->count == SIM_SAMPLES)
+        trace->count--;
     trace->samples[trace->count++] = *sample;
-    trace->next = sample->t + trace->every;
+    trace->next = sample->t + fmax(SAMPLE_EVERY, SAMPLE_SHARE * sample->t);
 }
 
 int sim_run(const struct fleet *fleet, enum strategy strategy, uint64_t seed,
@@ -29,7 +26,7 @@ int sim_run(const struct fleet *fleet, enum strategy strategy, uint64_t seed,
 {
     *ret = (struct sim_result){.halted_at = NAN, .completed_at = NAN, .first_harm_at = NAN};
     if (trace)
-        *trace = (struct sim_trace){.every = FIRST_EVERY};
+        *trace = (struct sim_trace){0};
     if (strategy == STRATEGY_MAESLANT)
         return strategy_maeslant(fleet, seed, ret, trace, progress, error);
     return strategy_other(fleet, strategy, ret, trace, progress);

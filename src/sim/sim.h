@@ -14,11 +14,11 @@ struct sim_sample {
     double window;    /* how many could be in flight at today's price */
     double log_e, log_split;
 };
-#define SIM_SAMPLES 512
+#define SIM_SAMPLES 1600
 struct sim_trace {
     struct sim_sample samples[SIM_SAMPLES];
     size_t count;
-    double every, next; /* seconds */
+    double next; /* seconds */
 };
 
 struct sim_result {
@@ -42,6 +42,7 @@ int sim_run(const struct fleet *fleet, enum strategy strategy, uint64_t seed,
             struct sim_result *ret, struct sim_trace *trace, const struct sim_progress *progress,
             struct error *error);
 
-/* For those who write strategies: keeps at most SIM_SAMPLES, ever further apart. */
+/* For those who write strategies: a sample each second, later each hundredth part of the time so
+ * far, which is enough for two months; the last one is always kept. */
 void trace_add(struct sim_trace *trace, const struct sim_sample *sample);
 bool trace_wants(const struct sim_trace *trace, double t);

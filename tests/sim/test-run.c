@@ -143,7 +143,7 @@ static void a_trace_keeps_its_size_and_ends_at_the_end(void **state)
     static struct sim_trace trace;
     fleet_init(&fleet, &scenario, 1);
     assert_int_equal(sim_run(&fleet, STRATEGY_MAESLANT, 1, &result, &trace, NULL, NULL), 0);
-    assert_in_range(trace.count, SIM_SAMPLES / 4, SIM_SAMPLES);
+    assert_in_range(trace.count, 200, SIM_SAMPLES - 1);
     for (size_t i = 1; i < trace.count; i++) {
         assert_true(trace.samples[i].t >= trace.samples[i - 1].t);
         assert_true(trace.samples[i].exposed >= trace.samples[i - 1].exposed);
