@@ -4,11 +4,11 @@
 #include <math.h>
 
 /* Weights of alarm A's mean, fixed in advance (docs/rollout.md has the proof): all strata together
- * and the first stratum one half each, the others 1/42 in all. They add up to a little more than 1,
+ * and the first stratum one half each, the others 1/84 in all. They add up to a little more than 1,
  * which the slack of alarm C pays for. */
 #define WEIGHT_POOLED 0.5
 #define WEIGHT_FIRST 0.5
-#define WEIGHT_OTHERS (1.0 / 42)
+#define WEIGHT_OTHERS (1.0 / 84)
 
 /* What a clean control check is worth, as odds. */
 #define CHECKED 20.0
@@ -482,12 +482,33 @@ void alarm_toss(struct rollout *rollout)
                                                  rollout->policy.alpha, rollout->proven_harm);
 }
 
+/* Named by its slice; the numbers are the slice's own. */
+static void halt_for_slice(struct rollout *rollout, uint32_t slice)
+{
+    const struct slice_counts *counts = &rollout->slices[slice];
+    rollout->halted = true;
+    rollout->halted_at = rollout->now;
+    set_because(rollout, ALARM_ABSOLUTE, NONE, NULL, NULL);
+    rollout->because.slice = rollout->slice_names.text[slice];
+    rollout->because.n = counts->settled;
+    rollout->because.k = counts->failed;
+    rollout->because.tolerated = rollout->policy.tolerance_cap;
+    rollout->because.log_e = rate_log_evidence(&rollout->mixture, counts->settled, counts->failed,
+                                               rollout->policy.tolerance_cap);
+    announce(rollout, DECISION_HALT);
+}
+
 void alarm_check(struct rollout *rollout)
 {
     if (rollout->halted)
         return;
     if (rollout->proven_harm > (uint64_t)floor(rollout->policy.harm_budget)) {
         alarm_halt(rollout, ALARM_PROVEN_HARM, NONE, NULL, NULL);
+        return;
+    }
+    uint32_t slice = slices_accused(rollout);
+    if (slice != NONE) {
+        halt_for_slice(rollout, slice);
         return;
     }
     follow_placebos(rollout);

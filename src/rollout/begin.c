@@ -40,6 +40,7 @@ static void grant_member(struct rollout *rollout, uint32_t device, uint32_t numb
     uint32_t slot = exposure_open(rollout, device, arm);
     rollout->exposures[slot].pair = number;
     rollout->exposures[slot].member = (uint8_t)member;
+    slices_begun(rollout, rollout->devices[device].profile);
     rollout->devices[device].round = rollout->round;
     if (arm == ARM_PLACEBO)
         rollout->devices[device].pair = number;
@@ -50,7 +51,7 @@ static void grant_member(struct rollout *rollout, uint32_t device, uint32_t numb
 
 static void grant_alone(struct rollout *rollout, uint32_t device)
 {
-    uint32_t stratum = rollout->devices[device].stratum;
+    uint32_t stratum = device_stratum(rollout, &rollout->devices[device]);
     uint32_t organisation = rollout->devices[device].organisation;
     rollout->strata[stratum].arm[ARM_RELEASE].begun++;
     rollout->strata[stratum].alone.begun++;
@@ -65,7 +66,7 @@ static void grant_alone(struct rollout *rollout, uint32_t device)
 static void grant_control(struct rollout *rollout, uint32_t device)
 {
     uint32_t slot = exposure_open(rollout, device, ARM_PLACEBO);
-    rollout->strata[rollout->devices[device].stratum].arm[ARM_PLACEBO].begun++;
+    rollout->strata[device_stratum(rollout, &rollout->devices[device])].arm[ARM_PLACEBO].begun++;
     rollout->exposures[slot].check = rollout->check;
     rollout->check_open++;
     rollout->check_moved_at = rollout->now;
@@ -114,7 +115,8 @@ void begin(struct rollout *rollout, uint32_t number)
 {
     const struct device *device = &rollout->devices[number];
     const struct policy_stage *stage = &rollout->policy.stages[rollout->stage];
-    struct stratum *stratum = &rollout->strata[device->stratum];
+    uint32_t own = device_stratum(rollout, device);
+    struct stratum *stratum = &rollout->strata[own];
     uint32_t half_open = NONE;
     enum rollout_reason reason;
 
@@ -126,10 +128,10 @@ void begin(struct rollout *rollout, uint32_t number)
         return refuse(rollout, number, REASON_EXCLUDED);
     if (!rollout->opened)
         return refuse(rollout, number, REASON_NOT_STARTED);
-    stratum_meet(rollout, device->stratum);
+    stratum_meet(rollout, own);
 
     bool paused = rollout->paused_person || rollout->paused_environment;
-    bool control = paused && alarm_wants_control(rollout, device->stratum);
+    bool control = paused && alarm_wants_control(rollout, own);
     if (paused && !control)
         return refuse(rollout, number, REASON_PAUSED);
     if (rollout->organisations[device->organisation].held)
@@ -153,11 +155,11 @@ void begin(struct rollout *rollout, uint32_t number)
         return refuse(rollout, number, REASON_STAGE_FULL);
     if (group_busy(rollout, device))
         return refuse(rollout, number, REASON_GROUP);
-    if (half_open == NONE && !window_allows(rollout, device->stratum))
+    if (half_open == NONE && !window_allows(rollout, own))
         return refuse(rollout, number, REASON_WINDOW);
     bool paid =
         half_open != NONE && rollout->pairs[half_open].organisation[0] == device->organisation;
-    if (!paid && !organisation_allows(rollout, device->organisation, device->stratum))
+    if (!paid && !organisation_allows(rollout, device->organisation, own))
         return refuse(rollout, number, REASON_ORGANISATION_BUDGET);
 
     if (half_open != NONE) {

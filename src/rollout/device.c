@@ -139,7 +139,7 @@ void rollout_device_update(struct rollout *rollout, uint32_t number,
         known->organisation = organisation_number(rollout, device->organisation);
         known->group = group_number(rollout, device->organisation, device->group);
     }
-    known->stratum = stratum_number(rollout, device);
+    known->profile = profile_number(rollout, device, stratum_number(rollout, device));
     known->excluded = slices_exclude(rollout, device);
 }
 

@@ -75,7 +75,8 @@ uint32_t exposure_open(struct rollout *rollout, uint32_t number, enum rollout_ar
         .sequence = rollout->sequence++,
         .device = number,
         .pair = NONE,
-        .stratum = device->stratum,
+        .stratum = device_stratum(rollout, device),
+        .profile = device->profile,
         .stage = rollout->stage,
         .arm = (uint8_t)arm,
         .before = device->state,
@@ -201,6 +202,7 @@ void exposure_settle(struct rollout *rollout, uint32_t number, char outcome)
     else
         device->state = outcome == 'h' ? DEVICE_HEALTHY : DEVICE_FAILED;
     count_for_view(rollout, exposure.arm, outcome);
+    slices_settle(rollout, &exposure, outcome);
 
     if (exposure.pair != NONE)
         pair_settle(rollout, exposure.pair, exposure.member, outcome);

@@ -75,6 +75,20 @@ static void add_strata(struct fold *fold, const struct rollout *rollout)
     }
 }
 
+static void add_slices(struct fold *fold, const struct rollout *rollout)
+{
+    add_names(fold, &rollout->slice_names);
+    for (uint32_t i = 0; i < rollout->slice_names.count; i++) {
+        const struct slice_counts *counts = &rollout->slices[i];
+        add(fold, counts->begun);
+        add(fold, counts->decided);
+        add(fold, counts->k_release);
+        add(fold, counts->k_placebo);
+        add(fold, counts->settled);
+        add(fold, counts->failed);
+    }
+}
+
 static void add_organisations(struct fold *fold, const struct rollout *rollout)
 {
     add_names(fold, &rollout->organisation_names);
@@ -109,7 +123,7 @@ static void add_devices(struct fold *fold, const struct rollout *rollout)
         const struct device *device = &rollout->devices[i];
         add(fold, device->place);
         add(fold, (uint64_t)device->organisation << 32 | device->group);
-        add(fold, (uint64_t)device->stratum << 32 | device->pair);
+        add(fold, (uint64_t)device_stratum(rollout, device) << 32 | device->pair);
         add(fold, (uint64_t)device->excluded << 24 | (uint64_t)device->round << 16 |
                       (uint64_t)device->state << 3 | (uint64_t)device->in_flight << 2 |
                       (uint64_t)device->reverting << 1 | device->was_silent);
@@ -203,6 +217,7 @@ void rollout_fingerprint(const struct rollout *rollout, uint8_t ret[static 32])
     add_text(&fold, rollout->seed);
     add_real(&fold, rollout->started_at);
     add_strata(&fold, rollout);
+    add_slices(&fold, rollout);
     add_organisations(&fold, rollout);
     add_devices(&fold, rollout);
     add_pairs(&fold, rollout);

@@ -41,6 +41,18 @@ struct stratum {
     bool excused;         /* alarm A: a person ended the pause */
 };
 
+/* Devices that are alike in all that is followed. */
+struct profile {
+    uint32_t stratum, count;
+    uint32_t *slices;
+};
+
+/* Of the devices of one slice: in pairs, those begun and those that failed first; the tosses that
+ * they decided; and what settled and failed of the release, for people. */
+struct slice_counts {
+    uint64_t begun, decided, k_release, k_placebo, settled, failed;
+};
+
 struct organisation {
     uint64_t devices; /* of the start event */
     uint64_t budget;  /* in UNITS */
@@ -62,7 +74,7 @@ struct group {
 
 struct device {
     uint64_t place; /* in shares, of 2^64 */
-    uint32_t organisation, group, stratum;
+    uint32_t organisation, group, profile;
     uint32_t slot; /* its exposure in flight or its revert permit, or NONE */
     uint32_t pair; /* in which it was the placebo, or NONE */
     uint8_t state; /* enum rollout_device_state */
@@ -75,7 +87,7 @@ _Static_assert(sizeof(struct device) == 32, "a fleet of 100 million devices is 3
 struct exposure {
     double deadline, begun;
     uint64_t sequence; /* settles which of two equal deadlines comes first */
-    uint32_t device, pair, stratum;
+    uint32_t device, pair, stratum, profile;
     uint32_t heap;  /* its place in the heap; for a free slot the next free one */
     uint32_t check; /* the control check it belongs to, 0: none */
     uint32_t stage;
@@ -114,6 +126,13 @@ struct rollout {
     size_t excluded_count;
 
     struct names organisation_names, group_names, stratum_names;
+    struct names profile_names, slice_names, attribute_names;
+    struct profile *profiles;
+    struct slice_counts *slices;
+    uint32_t *attribute_values; /* followed, of each attribute */
+    uint32_t profile_cap, slice_cap, attribute_cap;
+    uint64_t slice_begun;   /* devices begun in pairs */
+    uint32_t slice_suspect; /* profile of the release that failed last, or NONE */
     struct organisation *organisations;
     struct group *groups;
     struct stratum *strata;
@@ -189,7 +208,19 @@ int slices_init(struct rollout *rollout, const struct rollout_start *start, stru
 void slices_free(struct rollout *rollout);
 bool slices_exclude(const struct rollout *rollout, const struct rollout_device *device);
 
+/* profile.c: evidence on slices */
+uint32_t profile_number(struct rollout *rollout, const struct rollout_device *device,
+                        uint32_t stratum);
+void profiles_free(struct rollout *rollout);
+void slices_begun(struct rollout *rollout, uint32_t profile);
+void slices_settle(struct rollout *rollout, const struct exposure *exposure, char outcome);
+uint32_t slices_accused(struct rollout *rollout); /* NONE, or the worst of those that halt */
+
 /* device.c */
+static inline uint32_t device_stratum(const struct rollout *rollout, const struct device *device)
+{
+    return rollout->profiles[device->profile].stratum;
+}
 bool device_in_share(const struct device *device, double share);
 uint32_t organisation_number(struct rollout *rollout, const char *name);
 

@@ -22,7 +22,7 @@ enum rollout_arm pair_arm(const struct pair *pair, unsigned member)
 uint32_t pair_open(struct rollout *rollout, uint32_t device)
 {
     uint32_t number = rollout->pair_count++;
-    uint32_t stratum = rollout->devices[device].stratum;
+    uint32_t stratum = device_stratum(rollout, &rollout->devices[device]);
     uint32_t organisation = rollout->devices[device].organisation;
     ARRAY_ROOM(rollout->pairs, number, rollout->pair_cap);
     rollout->pairs[number] = (struct pair){

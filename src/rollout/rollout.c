@@ -73,7 +73,7 @@ int rollout_new(const struct policy *policy, const struct rollout_start *start,
     rollout->release = xstrdup(start->release);
     rollout->seed = xstrdup(start->seed);
     rollout->started_at = rollout->now = start->t;
-    rollout->exposure_free = NONE;
+    rollout->exposure_free = rollout->slice_suspect = NONE;
     rollout->budget = (uint64_t)nearbyint(policy->harm_budget * UNITS) + 1;
     rollout->log_threshold = log(2 / policy->alpha);
     rollout->approved = xcalloc(policy->stage_count, sizeof *rollout->approved);
@@ -96,6 +96,7 @@ void rollout_free(struct rollout *rollout)
         return;
     policy_free(&rollout->policy);
     slices_free(rollout);
+    profiles_free(rollout);
     names_free(&rollout->organisation_names);
     names_free(&rollout->group_names);
     names_free(&rollout->stratum_names);

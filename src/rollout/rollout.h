@@ -225,5 +225,16 @@ struct rollout_pair_view {
 };
 size_t rollout_pairs(const struct rollout *rollout, struct rollout_pair_view *ret, size_t cap);
 
+/* Slices with the evidence against the release in each, the worst first, at most `cap`; `guilty`
+ * are those that e-BH names at level alpha. Names live as long as the rollout. */
+struct rollout_slice_view {
+    const char *name;              /* "kernel=6.8" */
+    uint64_t n, k;                 /* release: settled, failed */
+    uint64_t k_release, k_placebo; /* tosses that its devices decided */
+    double log_e;
+    bool guilty;
+};
+size_t rollout_slices(const struct rollout *rollout, struct rollout_slice_view *ret, size_t cap);
+
 /* A digest of the whole state, for "the state equals the fold of its own events". */
 void rollout_fingerprint(const struct rollout *rollout, uint8_t ret[static 32]);
