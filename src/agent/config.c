@@ -362,6 +362,36 @@ static int get_root(struct source *source, const json_t *root, struct config *re
     return r < 0 ? r : get_products(source, root, ret);
 }
 
+static bool lies_in(const char *path, const char *folder)
+{
+    size_t len = strlen(folder);
+
+    return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+/* Two products that read the same folder would each take it from the other. */
+static int check_links(struct source *source, const struct config *config)
+{
+    for (size_t i = 0; i < config->product_count; i++) {
+        const struct config_product *one = &config->products[i];
+        _cleanup_free_ char *where = xasprintf("products.%s", one->name);
+
+        for (size_t j = 0; one->link && j < config->product_count; j++) {
+            const struct config_product *other = &config->products[j];
+
+            if (i == j || !other->link || !lies_in(one->link, other->link))
+                continue;
+            (void)error_set(
+                source->error, -EINVAL,
+                "%s.link is \"%.128s\", which lies in the link of %s: expected a folder "
+                "of its own",
+                where, one->link, other->name);
+            return at(source, where, "link", -EINVAL);
+        }
+    }
+    return 0;
+}
+
 static int check_whole(struct source *source, const struct config *config)
 {
     if (strncmp(config->server, "http://", 7) != 0 && strncmp(config->server, "https://", 8) != 0) {
@@ -385,7 +415,7 @@ static int check_whole(struct source *source, const struct config *config)
                         config->attribute_count);
         return at(source, "", "attributes", -EINVAL);
     }
-    return 0;
+    return check_links(source, config);
 }
 
 int config_parse(const char *name, const char *text, size_t len, struct config *ret,

@@ -49,6 +49,53 @@ static void every_key_of_the_example_is_read(void **state)
     config_free(&config);
 }
 
+static void a_link_needs_no_content_and_is_one_plain_path(void **state)
+{
+    static const char head[] = "server: http://127.0.0.1:1\nproducts:\n  p:\n    channel: stable\n";
+    static const char *const wrong[] = {"srv/waf",   "/",      "/srv/../etc",   "/srv//waf",
+                                        "/srv/waf/", "/srv/.", "\"/srv/a\\nb\""};
+    _cleanup_free_ char *good =
+        xasprintf("%s    link: /srv/..waf/.x\n    adopt: {manifest: /m.yaml}\n", head);
+    _cleanup_free_ char *bare = xasprintf("%s    adopt: {manifest: /m.yaml}\n", head);
+    struct config config;
+    struct error error = ERROR_INIT;
+
+    assert_int_equal(config_parse("agent.yaml", good, strlen(good), &config, &error), 0);
+    assert_string_equal(config.products[0].link, "/srv/..waf/.x");
+    assert_null(config.products[0].adopt_content);
+    config_free(&config);
+    assert_int_equal(config_parse("agent.yaml", bare, strlen(bare), &config, &error), -EINVAL);
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        _cleanup_free_ char *text = xasprintf("%s    link: %s\n", head, wrong[i]);
+
+        assert_int_equal(config_parse("agent.yaml", text, strlen(text), &config, &error), -EINVAL);
+        assert_non_null(strstr(error.text, "agent.yaml:5:"));
+    }
+}
+
+static void two_products_share_no_link(void **state)
+{
+    static const char text[] = "server: http://127.0.0.1:1\nproducts:\n"
+                               "  a: {channel: stable, link: /srv/x}\n"
+                               "  b: {channel: stable, link: /srv/%s}\n";
+    static const struct {
+        const char *name;
+        int expected;
+    } cases[] = {{"x", -EINVAL}, {"x/y", -EINVAL}, {"xy", 0}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_free_ char *whole_text =
+            xasprintf("%.*s%s}\n", (int)(strstr(text, "%s") - text), text, cases[i].name);
+        struct config config;
+        struct error error = ERROR_INIT;
+
+        assert_int_equal(
+            config_parse("agent.yaml", whole_text, strlen(whole_text), &config, &error),
+            cases[i].expected);
+        config_free(&config);
+    }
+}
+
 static void an_error_says_where_it_is_and_what_was_expected(void **state)
 {
     static const char *const cases[][3] = {
@@ -134,6 +181,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_of_the_example_is_read),
+        cmocka_unit_test(a_link_needs_no_content_and_is_one_plain_path),
+        cmocka_unit_test(two_products_share_no_link),
         cmocka_unit_test(an_error_says_where_it_is_and_what_was_expected),
         cmocka_unit_test(a_window_over_midnight_belongs_to_the_day_on_which_it_starts),
         cmocka_unit_test(what_is_no_window_is_refused),

@@ -207,6 +207,36 @@ def a_removal_that_is_cut_anywhere_completes_at_the_next_start(programs):
             expect(os.listdir(place(device).parent) == ['content'], point)
 
 
+def content_on_another_file_system_is_taken_in_and_given_back_with_owner_and_mode(programs):
+    with World(programs) as world:
+        share = world.folder / 'device-1/root/usr/share'
+        share.mkdir(parents=True)
+        mounted = subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', str(share)], capture_output=True)
+        if mounted.returncode != 0:
+            print('no tmpfs may be mounted here: left out')
+            return
+        try:
+            device = packaged(world)
+            os.chown(place(device, 'data'), 1, 1)
+            place(device, 'data').chmod(0o640)
+            (place(device) / 'local').write_text('x')
+            (place(device) / 'local').chmod(0o600)
+            device.start(program=str(world.bin / 'maeslant-agent-test'),
+                         env={'MAESLANT_AGENT_CRASH_AT': 'link-moved'})
+            expect(device.process.wait(30) == -signal.SIGKILL, 'died')
+            device.start()
+            adopted(device)
+            expect(place(device).is_symlink() and dpkg(device, '--verify') == '', 'taken in')
+            done = ask(device, 'remove', PRODUCT)
+            expect(done.returncode == 0, done.stderr)
+            status = place(device, 'data').stat()
+            expect((status.st_uid, status.st_gid, status.st_mode & 0o777) == (1, 1, 0o640), status)
+            expect(place(device, 'local').stat().st_mode & 0o777 == 0o600, 'its mode')
+            expect(sorted(os.listdir(place(device).parent)) == ['content'], 'nothing beside it')
+        finally:
+            subprocess.run(['umount', '-l', str(share)], check=False)
+
+
 def a_link_that_a_package_took_away_is_there_again_after_the_next_start(programs):
     with World(programs) as world:
         device = packaged(world).start()
