@@ -33,10 +33,22 @@ def wait_until(what, check, timeout=30.0, pause=0.05):
         time.sleep(pause)
 
 
+GIVEN = set()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens at, below those that the kernel gives to clients and to port 0:
+    it is still free when its owner gets round to it."""
+    while True:
+        port = random.randrange(10240, 32768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(('127.0.0.1', port))
+            except OSError:
+                continue
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 class Relay:
