@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import pathlib
+import random
 import re
 import secrets
 import shutil
