@@ -10,7 +10,8 @@
 /* Devices poll the plan on their own, each on average every `poll`; all together that is a stream
  * of polls of which only those that the plan's `admit` lets through become requests. The control
  * plane raises `admit` so that begins stay below twice the grants: here, a refusal for want of room
- * costs a credit, and each exposure that settles brings one. */
+ * costs a credit, and every second exposure that settles brings one. */
+#define SETTLED_A_CREDIT 2
 #define CREDIT_START 8
 #define CREDIT_MAX 64
 #define BACKOFF_FIRST 1.0
@@ -86,12 +87,14 @@ static void wake_one(struct run *run, uint32_t organisation)
 void asking_settled(struct run *run, uint32_t organisation)
 {
     run->open_of[organisation]--;
+    wake_one(run, organisation);
+    if (++run->settled % SETTLED_A_CREDIT != 0)
+        return;
     if (run->credit < CREDIT_MAX)
         run->credit++;
     run->backoff = BACKOFF_FIRST;
     if (run->blocked_until > run->now)
         run->blocked_until = run->now;
-    wake_one(run, organisation);
 }
 
 void asking_opened(struct run *run)

@@ -62,6 +62,7 @@ struct run {
     double next_ask;
     double backoff;
     unsigned credit; /* refusals that the window may still answer with */
+    uint64_t settled; /* exposures, either arm */
     double blocked_until;
 
     uint32_t answered; /* the subject that the last begin was about */

@@ -17,7 +17,8 @@ struct expected {
     const char *file;
     bool halted, completed;
     uint64_t harmed_most;
-    double soaks_most; /* until everybody has had the turn; 0: not said */
+    double soaks_most;    /* until everybody has had the turn; 0: not said */
+    double exposed_least; /* share of the fleet */
 };
 
 static struct scenario load(const char *name, uint32_t devices)
@@ -39,11 +40,12 @@ static struct scenario load(const char *name, uint32_t devices)
 }
 
 static void check(const struct expected *expected, const struct sim_result *result, double soak,
-                  uint64_t seed)
+                  uint32_t devices, uint64_t seed)
 {
     bool ok = result->halted == expected->halted && result->harmed <= expected->harmed_most &&
               (!expected->completed || !isnan(result->completed_at)) &&
               (expected->soaks_most == 0 || result->completed_at <= expected->soaks_most * soak) &&
+              (double)result->exposed >= expected->exposed_least * devices &&
               result->proven_harm <= result->harmed;
     if (!ok)
         fail_msg("%s, seed %llu: %llu exposed, %llu harmed, %s", expected->file,
@@ -62,7 +64,7 @@ static void plays(const struct expected *expected, uint32_t devices)
         fleet_seed(&fleet, seed);
         if (sim_run(&fleet, STRATEGY_MAESLANT, seed, &result, NULL, NULL, &error) < 0)
             fail_msg("%s: %s", expected->file, error.text);
-        check(expected, &result, scenario.policy.soak, seed);
+        check(expected, &result, scenario.policy.soak, scenario.devices, seed);
     }
     fleet_free(&fleet);
     scenario_free(&scenario);
@@ -70,72 +72,82 @@ static void plays(const struct expected *expected, uint32_t devices)
 
 static void crowdstrike_2024_harms_at_most_the_budget(void **state)
 {
-    plays(&(struct expected){"2024-07-19-channel-file", true, false, 25, 0}, 8500000);
+    plays(&(struct expected){.file = "2024-07-19-channel-file", .halted = true, .harmed_most = 25},
+          8500000);
 }
 
 static void mcafee_2010_harms_at_most_the_budget(void **state)
 {
-    plays(&(struct expected){"2010-04-21-dat-5958", true, false, 25, 0}, 2000000);
+    plays(&(struct expected){.file = "2010-04-21-dat-5958", .halted = true, .harmed_most = 25},
+          2000000);
 }
 
 static void symantec_2007_is_found_by_its_slice(void **state)
 {
-    plays(&(struct expected){"2007-05-18-chinese-windows", true, false, 60, 0}, 1500000);
+    plays(
+        &(struct expected){.file = "2007-05-18-chinese-windows", .halted = true, .harmed_most = 60},
+        1500000);
 }
 
 static void noise_of_one_in_ten_thousand_delays_nobody(void **state)
 {
-    plays(&(struct expected){"noise-0.01-percent", false, true, 0, 35}, 200000);
+    plays(&(struct expected){.file = "noise-0.01-percent", .completed = true, .soaks_most = 35},
+          200000);
 }
 
 static void noise_of_one_per_cent_halts_nothing(void **state)
 {
-    plays(&(struct expected){"noise-1-percent", false, true, 0, 0}, 100000);
+    plays(&(struct expected){.file = "noise-1-percent", .completed = true}, 100000);
 }
 
 static void noise_of_five_per_cent_halts_nothing(void **state)
 {
-    plays(&(struct expected){"noise-5-percent", false, true, 0, 0}, 40000);
+    plays(&(struct expected){.file = "noise-5-percent", .completed = true}, 40000);
 }
 
 static void a_slow_burn_is_seen(void **state)
 {
-    plays(&(struct expected){"slow-burn", true, false, full ? 150 : 200, 0}, 8500000);
+    plays(&(struct expected){.file = "slow-burn", .halted = true, .harmed_most = full ? 150 : 200},
+          8500000);
 }
 
 static void rare_hardware_is_found_by_its_slice(void **state)
 {
-    plays(&(struct expected){"rare-hardware", true, false, 50, 0}, 8500000);
+    plays(&(struct expected){.file = "rare-hardware", .halted = true, .harmed_most = 50}, 8500000);
 }
 
 static void harm_after_two_hours_is_evidence_too(void **state)
 {
-    plays(&(struct expected){"late-harm", true, false, UINT64_MAX, 0}, 100000);
+    plays(&(struct expected){.file = "late-harm", .halted = true, .harmed_most = UINT64_MAX},
+          100000);
 }
 
 static void a_held_stage_contains_harm_after_two_hours(void **state)
 {
-    plays(&(struct expected){"late-harm-staged", true, false, 200, 0}, 8500000);
+    plays(&(struct expected){.file = "late-harm-staged", .halted = true, .harmed_most = 200},
+          100000);
 }
 
 static void a_monday_morning_is_no_harm(void **state)
 {
-    plays(&(struct expected){"monday-morning", false, true, 0, 0}, 100000);
+    plays(&(struct expected){.file = "monday-morning", .completed = true}, 100000);
 }
 
 static void a_liar_stops_nobody_but_itself(void **state)
 {
-    plays(&(struct expected){"liar-says-failed", false, true, 0, 0}, 100000);
+    /* One device in thirty is the liar's own and waits. */
+    plays(&(struct expected){.file = "liar-says-failed", .exposed_least = 0.95}, 100000);
 }
 
 static void a_liar_hides_nothing_that_others_see(void **state)
 {
-    plays(&(struct expected){"liar-says-healthy", true, false, 60, 0}, 1000000);
+    plays(&(struct expected){.file = "liar-says-healthy", .halted = true, .harmed_most = 60},
+          1000000);
 }
 
 static void a_country_without_network_is_no_harm(void **state)
 {
-    plays(&(struct expected){"country-offline", false, true, 0, 0}, 100000);
+    plays(&(struct expected){.file = "country-offline", .completed = true}, 100000);
 }
 
 int main(int argc, char **argv)
