@@ -65,7 +65,7 @@ struct product {
     int64_t revert_halt; /* number of the halt that set these times */
     char revert_release[65];
     char told_back[65]; /* regressed, and the server said revert */
-    bool adopted, server_away, removed;
+    bool adopted, server_away;
     double next_adopt;
     struct timespec packages_seen; /* when packages changed last */
     unsigned stage_tries, plan_polls;

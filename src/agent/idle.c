@@ -402,9 +402,9 @@ static int remove_if_asked(struct product *product)
     if (atomic_load(&product->removing) == REMOVE_NOT)
         return 0;
     watch_end(product);
+    fd_clear(product->cancel_fd);
     r = remove_product(product, &error);
     if (r == 0) {
-        product->removed = true;
         journal_reset(&product->journal);
         product_block(product, "removed");
         return 1;
