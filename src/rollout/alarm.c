@@ -31,9 +31,13 @@ enum scope { SCOPE_ALL, SCOPE_PAIRS };
 /* Strata where A measures against the cap, or all of them. */
 enum service { IN_SERVICE, ANY_SERVICE };
 
-static struct counts counts_of(const struct stratum *stratum, enum scope scope)
+static struct counts counts_of(const struct rollout *rollout, uint32_t number, enum scope scope)
 {
-    return scope == SCOPE_PAIRS ? stratum->paired : sum_of(stratum->paired, stratum->alone);
+    const struct stratum *stratum = &rollout->strata[number];
+    struct counts counts =
+        scope == SCOPE_PAIRS ? stratum->paired : sum_of(stratum->paired, stratum->alone);
+    return rollout->left_count > 0 ? quorum_counts(rollout, number, scope == SCOPE_PAIRS, counts)
+                                   : counts;
 }
 
 static struct counts pooled_counts(const struct rollout *rollout, enum scope scope,
@@ -43,7 +47,7 @@ static struct counts pooled_counts(const struct rollout *rollout, enum scope sco
     double tolerated = 0;
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        struct counts counts = counts_of(stratum, scope);
+        struct counts counts = counts_of(rollout, rollout->ranked[i], scope);
         if ((service == IN_SERVICE && stratum->out_of_service) || counts.begun == 0)
             continue;
         sum = sum_of(sum, counts);
@@ -93,7 +97,7 @@ static double log_mean(const struct rollout *rollout, enum scope scope, enum ser
     double ceiling = log_ceiling(&pooled, tolerated);
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        struct counts counts = counts_of(stratum, scope);
+        struct counts counts = counts_of(rollout, rollout->ranked[i], scope);
         if ((service == ANY_SERVICE || !stratum->out_of_service) && counts.failed > 0)
             ceiling = fmax(ceiling, log_ceiling(&counts, stratum->tolerated));
     }
@@ -106,7 +110,7 @@ static double log_mean(const struct rollout *rollout, enum scope scope, enum ser
     }
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        struct counts counts = counts_of(stratum, scope);
+        struct counts counts = counts_of(rollout, rollout->ranked[i], scope);
         if ((service == IN_SERVICE && stratum->out_of_service) || counts.failed == 0 ||
             (stratum->excused && !with_excused))
             continue;
@@ -130,7 +134,7 @@ static void set_because(struct rollout *rollout, enum rollout_alarm alarm, uint3
     double tolerated;
     struct counts counts = pooled_counts(rollout, SCOPE_ALL, ANY_SERVICE, &tolerated);
     if (slice != NONE) {
-        counts = counts_of(&rollout->strata[slice], SCOPE_ALL);
+        counts = counts_of(rollout, slice, SCOPE_ALL);
         tolerated = rollout->strata[slice].tolerated;
     }
     free(rollout->because_by);
@@ -152,6 +156,14 @@ static void set_because(struct rollout *rollout, enum rollout_alarm alarm, uint3
         .by = rollout->because_by,
         .reason = rollout->because_reason,
     };
+}
+
+/* "organisation=acme", as its slice is called. */
+static const char *organisation_slice(struct rollout *rollout, uint32_t number)
+{
+    free(rollout->because_slice);
+    rollout->because_slice = xasprintf("organisation=%s", rollout->organisation_names.text[number]);
+    return rollout->because_slice;
 }
 
 static void announce(struct rollout *rollout, enum rollout_decision_type type)
@@ -193,18 +205,22 @@ static void excuse(struct rollout *rollout, uint32_t accused)
 
 void alarm_resume_person(struct rollout *rollout, const char *by, const char *reason)
 {
-    if (rollout->halted || (!rollout->paused_person && !rollout->paused_environment))
+    if (rollout->halted ||
+        (!rollout->paused_person && !rollout->paused_environment && !rollout->paused_organisation))
         return;
+    rollout->excused_organisation |= rollout->paused_organisation;
     if (rollout->paused_environment)
         excuse(rollout, rollout->accused);
-    rollout->paused_person = rollout->paused_environment = false;
+    rollout->paused_person = rollout->paused_environment = rollout->paused_organisation = false;
     set_because(rollout, ALARM_PERSON, NONE, by, reason);
     announce(rollout, DECISION_RESUME);
 }
 
 static double log_coins(const struct rollout *rollout)
 {
-    return split_log_evidence(rollout->k_release, rollout->k_placebo, 0);
+    uint64_t k_release, k_placebo;
+    quorum_tosses(rollout, &k_release, &k_placebo);
+    return split_log_evidence(k_release, k_placebo, 0);
 }
 
 /* What the coins have to say before alarm A may halt without them alone: in a policy that accepts a
@@ -231,16 +247,19 @@ static double log_joint(const struct rollout *rollout, uint32_t accused)
 {
     uint64_t pairs = 0, decided = 0;
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
-        pairs += rollout->strata[rollout->ranked[i]].paired.begun;
-        decided += rollout->strata[rollout->ranked[i]].decided;
+        uint32_t number = rollout->ranked[i];
+        pairs += counts_of(rollout, number, SCOPE_PAIRS).begun;
+        decided += quorum_decided(rollout, number, rollout->strata[number].decided);
     }
     double evidence = log_pairs(rollout, pairs, decided);
     if (rollout->ranked_count > 1)
         evidence += log(WEIGHT_POOLED);
     if (accused != NONE && rollout->ranked_count > 1) {
         const struct stratum *stratum = &rollout->strata[accused];
-        evidence = fmax(evidence, log_weight(stratum->rank) +
-                                      log_pairs(rollout, stratum->paired.begun, stratum->decided));
+        evidence =
+            fmax(evidence, log_weight(stratum->rank) +
+                               log_pairs(rollout, counts_of(rollout, accused, SCOPE_PAIRS).begun,
+                                         quorum_decided(rollout, accused, stratum->decided)));
     }
     return evidence + log_coins(rollout);
 }
@@ -347,6 +366,87 @@ static void pause_for_environment(struct rollout *rollout, uint32_t accused)
     announce(rollout, DECISION_PAUSE);
 }
 
+static bool stands_proven(struct rollout *rollout, uint32_t subject)
+{
+    uint64_t k_release, k_placebo;
+    (void)subject;
+    quorum_tosses(rollout, &k_release, &k_placebo);
+    return split_proven_harm(k_release, k_placebo, rollout->policy.alpha, 0) >
+           (uint64_t)floor(rollout->policy.harm_budget);
+}
+
+static bool stands_absolute(struct rollout *rollout, uint32_t accused)
+{
+    uint32_t other;
+    if (stands_proven(rollout, accused))
+        return true;
+    if (coins_prove(rollout) &&
+        log_at_least(log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &other),
+                     rollout->log_threshold))
+        return true;
+    return log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &other),
+                        rollout->log_threshold) &&
+           (!rollout->policy.placebo_pairs || release_fails_apart(rollout, accused));
+}
+
+static bool pairs_accuse(const struct rollout *rollout);
+
+static bool stands_checked(struct rollout *rollout, uint32_t accused)
+{
+    return stands_absolute(rollout, accused) || (pairs_accuse(rollout) && check_convicts(rollout));
+}
+
+/* The organisation's own reports would halt a rollout that was its alone, but for the coins, of
+ * which a handful is enough to stop it for itself. */
+static bool stops_itself(const struct rollout *rollout, uint32_t number)
+{
+    const struct organisation *organisation = &rollout->organisations[number];
+    double rate = rate_log_evidence(&rollout->mixture, organisation->settled, organisation->failed,
+                                    rollout->policy.tolerance_cap);
+    double coins = split_log_evidence(organisation->k_release, organisation->k_placebo, 0);
+    return log_at_least(rate, rollout->log_threshold) &&
+           (!rollout->policy.placebo_pairs || log_at_least(coins, log(ENVIRONMENT_ODDS / 2)));
+}
+
+/* The alarm does not stand without this organisation. Where nobody else's device has failed, it is
+ * one organisation's alarm: the others wait for a person, and it is stopped for itself. Where
+ * others have failures, too, the rollout goes on, with the price that these failures ask for, until
+ * theirs stand alone: a pause would leave a release that breaks everything without its proof. */
+static void suspect_organisation(struct rollout *rollout, uint32_t number)
+{
+    struct organisation *organisation = &rollout->organisations[number];
+    bool was_paused = rollout->paused_environment, alone = true;
+    for (uint32_t i = 0; i < rollout->organisation_names.count; i++)
+        alone &= i == number || rollout->organisations[i].failed == 0;
+    organisation->accused |= alone || stops_itself(rollout, number);
+    if (alone && !rollout->paused_organisation && !rollout->excused_organisation) {
+        rollout->paused_environment = false;
+        rollout->paused_organisation = true;
+        set_because(rollout, ALARM_ORGANISATION, NONE, NULL, NULL);
+        rollout->because.slice = organisation_slice(rollout, number);
+        rollout->because.n = organisation->settled;
+        rollout->because.k = organisation->failed;
+        announce(rollout, DECISION_PAUSE);
+        return;
+    }
+    if (was_paused) {
+        rollout->paused_environment = false;
+        announce(rollout, DECISION_RESUME);
+    }
+}
+
+static bool convict(struct rollout *rollout, enum rollout_alarm alarm, uint32_t accused,
+                    bool (*stands)(struct rollout *, uint32_t))
+{
+    uint32_t organisation;
+    bool survives = quorum_survives(rollout, stands, accused, &organisation);
+    if (survives)
+        alarm_halt(rollout, alarm, accused, NULL, NULL);
+    else
+        suspect_organisation(rollout, organisation);
+    return survives;
+}
+
 /* Alarm A. Where the coins alone prove harm, the noise above the cap is no excuse: the tolerance
  * follows the placebos there. */
 static void check_absolute(struct rollout *rollout)
@@ -355,16 +455,16 @@ static void check_absolute(struct rollout *rollout)
     if (coins_prove(rollout) &&
         log_at_least(log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &accused),
                      rollout->log_threshold)) {
-        alarm_halt(rollout, ALARM_ABSOLUTE, accused, NULL, NULL);
+        convict(rollout, ALARM_ABSOLUTE, accused, stands_absolute);
         return;
     }
     while (log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &accused),
                         rollout->log_threshold)) {
         if (!rollout->policy.placebo_pairs || release_fails_apart(rollout, accused)) {
-            alarm_halt(rollout, ALARM_ABSOLUTE, accused, NULL, NULL);
+            convict(rollout, ALARM_ABSOLUTE, accused, stands_absolute);
             return;
         }
-        if (rollout->paused_environment ||
+        if (rollout->paused_environment || rollout->paused_organisation ||
             !log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, false, &accused),
                           rollout->log_threshold))
             return;
@@ -413,7 +513,7 @@ static unsigned control_needed(const struct rollout *rollout)
     double tolerated, cap = rollout->policy.tolerance_cap;
     struct counts counts = pooled_counts(rollout, SCOPE_PAIRS, IN_SERVICE, &tolerated);
     if (rollout->accused != NONE)
-        counts = counts_of(&rollout->strata[rollout->accused], SCOPE_PAIRS);
+        counts = counts_of(rollout, rollout->accused, SCOPE_PAIRS);
     if (counts.failed == 0 || !pairs_accuse(rollout)) /* it can only come to arm_again() */
         return CONTROL_PLACEBOS;
     double rate = fmin((double)counts.failed / (double)counts.begun, 0.9);
@@ -437,14 +537,14 @@ static void leave_to_coins(struct rollout *rollout)
 static void check_environment(struct rollout *rollout)
 {
     if (release_fails_apart(rollout, rollout->accused)) {
-        alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
+        convict(rollout, ALARM_ABSOLUTE, rollout->accused, stands_absolute);
     } else if (take_out_of_service(rollout, rollout->accused, 1)) {
         resume_from_environment(rollout);
     } else if (rollout->check_clean >= control_needed(rollout)) {
         if (!pairs_accuse(rollout))
             arm_again(rollout);
         else if (check_convicts(rollout))
-            alarm_halt(rollout, ALARM_ABSOLUTE, rollout->accused, NULL, NULL);
+            convict(rollout, ALARM_ABSOLUTE, rollout->accused, stands_checked);
         else
             leave_to_coins(rollout);
     }
@@ -498,17 +598,26 @@ static void halt_for_slice(struct rollout *rollout, uint32_t slice)
     announce(rollout, DECISION_HALT);
 }
 
+static void convict_slice(struct rollout *rollout, uint32_t slice)
+{
+    uint32_t organisation;
+    if (quorum_survives(rollout, slice_stands, slice, &organisation))
+        halt_for_slice(rollout, slice);
+    else
+        suspect_organisation(rollout, organisation);
+}
+
 void alarm_check(struct rollout *rollout)
 {
     if (rollout->halted)
         return;
     if (rollout->proven_harm > (uint64_t)floor(rollout->policy.harm_budget)) {
-        alarm_halt(rollout, ALARM_PROVEN_HARM, NONE, NULL, NULL);
-        return;
+        if (convict(rollout, ALARM_PROVEN_HARM, NONE, stands_proven))
+            return;
     }
     uint32_t slice = slices_accused(rollout);
     if (slice != NONE) {
-        halt_for_slice(rollout, slice);
+        convict_slice(rollout, slice);
         return;
     }
     follow_placebos(rollout);

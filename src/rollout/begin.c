@@ -55,6 +55,7 @@ static void grant_alone(struct rollout *rollout, uint32_t device)
     uint32_t organisation = rollout->devices[device].organisation;
     rollout->strata[stratum].arm[ARM_RELEASE].begun++;
     rollout->strata[stratum].alone.begun++;
+    cell_of(rollout, organisation, stratum)->alone.begun++;
     rollout->strata[stratum].alone_open++;
     rollout->granted++;
     rollout->organisations[organisation].granted++;
@@ -130,11 +131,13 @@ void begin(struct rollout *rollout, uint32_t number)
         return refuse(rollout, number, REASON_NOT_STARTED);
     stratum_meet(rollout, own);
 
-    bool paused = rollout->paused_person || rollout->paused_environment;
+    bool paused =
+        rollout->paused_person || rollout->paused_environment || rollout->paused_organisation;
     bool control = paused && alarm_wants_control(rollout, own);
     if (paused && !control)
         return refuse(rollout, number, REASON_PAUSED);
-    if (rollout->organisations[device->organisation].held)
+    if (rollout->organisations[device->organisation].held ||
+        rollout->organisations[device->organisation].accused)
         return refuse(rollout, number, REASON_HOLD);
     if (!stage_has(stage, rollout->organisation_names.text[device->organisation]))
         return refuse(rollout, number, REASON_STAGE_ORGANISATION);

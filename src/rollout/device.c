@@ -74,6 +74,7 @@ static uint32_t stratum_number(struct rollout *rollout, const struct rollout_dev
         rollout->strata[number] = (struct stratum){
             .rank = NONE,
             .half_open = NONE,
+            .largest = NONE,
             .cost = (uint64_t)UNITS,
             .tolerated = rollout->policy.tolerance_cap,
             .waiting_until = -INFINITY,

@@ -112,15 +112,18 @@ static void settle_alone(struct rollout *rollout, const struct exposure *exposur
     if (outcome == 'd') {
         counts->begun--;
         stratum->alone.begun--;
+        cell_of(rollout, organisation, exposure->stratum)->alone.begun--;
         rollout->granted--;
         rollout->organisations[organisation].granted--;
         rollout->absolute_moved = true;
         return;
     }
     counts->settled++;
+    cell_settled(rollout, organisation, exposure->stratum, outcome != 'h');
     if (outcome != 'h') {
         counts->failed++;
         stratum->alone.failed++;
+        cell_of(rollout, organisation, exposure->stratum)->alone.failed++;
         rollout->absolute_moved = true;
     }
     if (exposure->stage == rollout->stage)
@@ -148,8 +151,10 @@ static void settle_control(struct rollout *rollout, const struct exposure *expos
         counts->failed++;
         rollout->check_failed += current;
         rollout->placebos_moved = true;
-        if (!rollout->halted)
+        if (!rollout->halted) {
             rollout->k_placebo++;
+            quorum_toss(rollout, rollout->devices[exposure->device].organisation, false);
+        }
         alarm_toss(rollout);
     }
     stratum_price(rollout, exposure->stratum);

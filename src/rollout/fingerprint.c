@@ -97,7 +97,11 @@ static void add_organisations(struct fold *fold, const struct rollout *rollout)
         add(fold, organisation->devices);
         add(fold, organisation->granted);
         add(fold, organisation->rooms);
-        add(fold, organisation->held);
+        add(fold, (uint64_t)organisation->accused << 1 | organisation->held);
+        add(fold, organisation->settled);
+        add(fold, organisation->failed);
+        add(fold, organisation->k_release);
+        add(fold, organisation->k_placebo);
     }
     add_names(fold, &rollout->group_names);
     for (uint32_t i = 0; i < rollout->group_names.count; i++)
@@ -169,6 +173,8 @@ static void add_rest(struct fold *fold, const struct rollout *rollout)
         rollout->done,
         rollout->paused_person,
         rollout->paused_environment,
+        rollout->paused_organisation,
+        rollout->excused_organisation,
         rollout->accused,
         rollout->check,
         rollout->check_open,

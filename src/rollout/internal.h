@@ -10,6 +10,7 @@
 #include "rollout/rollout.h"
 
 #define NONE UINT32_MAX
+#define QUORUM_MAX 16
 #define EPSILON 1e-6          /* the least that a permit costs */
 #define UNITS 1e9             /* costs are whole billionths of a device, so that sums are exact */
 #define CONTROL_PLACEBOS 10   /* of a control check */
@@ -35,6 +36,8 @@ struct stratum {
     uint64_t rooms;      /* releases that hold room: outside pairs, and one an open pair */
     uint64_t cost;       /* of one release, in UNITS */
     double tolerated;
+    uint32_t largest; /* cell with the most settled releases, or NONE */
+    uint64_t largest_settled;
     uint32_t half_open;   /* the pair that waits for its second device, or NONE */
     double waiting_until; /* an asker that the window refused is thought to wait until then */
     bool out_of_service;  /* alarm A: the placebos fail by themselves, more often than the cap */
@@ -60,12 +63,23 @@ struct organisation {
     uint64_t rooms;
     uint32_t cells; /* first of its list, or NONE */
     bool held;
+    bool accused;             /* alarm organisation: its own evidence stopped it */
+    bool left_out;            /* while an alarm is asked whether it stands without it */
+    uint64_t settled, failed; /* releases of its devices, as the counts know them */
+    uint64_t k_release, k_placebo;
 };
 
-/* Rooms of one organisation in one stratum. */
+/* One organisation in one stratum: its rooms, and its part of the counts that alarm A and the price
+ * look at. */
 struct cell {
     uint32_t stratum, next;
-    uint64_t rooms;
+    uint64_t rooms, decided;
+    struct counts paired, alone, release;
+};
+
+/* One organisation in one slice: what its failures gave to the slice's evidence. */
+struct slice_part {
+    uint64_t decided, k_release, k_placebo;
 };
 
 struct group {
@@ -140,6 +154,13 @@ struct rollout {
     uint32_t organisation_cap, group_cap, stratum_cap, ranked_count, ranked_cap;
     struct cell *cells;
     uint32_t cell_count, cell_cap;
+    struct slice_part *parts;
+    struct names part_names; /* "slice organisation", as numbers */
+    uint32_t part_cap;
+    bool many_organisations;   /* the start event names more than one */
+    uint32_t left[QUORUM_MAX]; /* left out, while an alarm is asked whether it stands */
+    uint32_t left_count;
+    bool paused_organisation, excused_organisation;
 
     struct device *devices;
     uint32_t device_count, device_cap;
@@ -185,7 +206,7 @@ struct rollout {
     double check_moved_at; /* its last placebo began, or the pause */
     uint8_t round;         /* how often the devices that wait were sent back into pairs */
     struct rollout_because because;
-    char *because_by, *because_reason;
+    char *because_by, *because_reason, *because_slice;
 
     /* what the view shows and nothing decides on */
     uint64_t permits, placebos, in_flight, placebo_in_flight;
@@ -215,6 +236,7 @@ void profiles_free(struct rollout *rollout);
 void slices_begun(struct rollout *rollout, uint32_t profile);
 void slices_settle(struct rollout *rollout, const struct exposure *exposure, char outcome);
 uint32_t slices_accused(struct rollout *rollout); /* NONE, or the worst of those that halt */
+bool slice_stands(struct rollout *rollout, uint32_t slice);
 
 /* device.c */
 static inline uint32_t device_stratum(const struct rollout *rollout, const struct device *device)
@@ -238,7 +260,23 @@ void pair_join(struct rollout *rollout, uint32_t pair, uint32_t device);
 enum rollout_arm pair_arm(const struct pair *pair, unsigned member);
 void pair_settle(struct rollout *rollout, uint32_t pair, unsigned member, char outcome);
 
+/* quorum.c: evidence with organisations left out */
+void quorum_toss(struct rollout *rollout, uint32_t organisation, bool release);
+struct counts quorum_counts(const struct rollout *rollout, uint32_t stratum, bool pairs_only,
+                            struct counts all);
+uint64_t quorum_decided(const struct rollout *rollout, uint32_t stratum, uint64_t all);
+void quorum_tosses(const struct rollout *rollout, uint64_t *k_release, uint64_t *k_placebo);
+void quorum_slice(const struct rollout *rollout, uint32_t slice, struct slice_counts *counts);
+void quorum_slice_toss(struct rollout *rollout, uint32_t slice, uint32_t organisation, bool decided,
+                       bool k_release, bool k_placebo);
+/* Does `stands` hold whichever organisations are left out, as many as the policy's quorum? If not,
+ * `ret_organisation` is the one without which it falls. */
+bool quorum_survives(struct rollout *rollout, bool (*stands)(struct rollout *, uint32_t),
+                     uint32_t subject, uint32_t *ret_organisation);
+
 /* window.c */
+struct cell *cell_of(struct rollout *rollout, uint32_t organisation, uint32_t stratum);
+void cell_settled(struct rollout *rollout, uint32_t organisation, uint32_t stratum, bool failed);
 void stratum_meet(struct rollout *rollout, uint32_t stratum); /* gives it its rank */
 void stratum_price(struct rollout *rollout, uint32_t stratum);
 void room_take(struct rollout *rollout, uint32_t stratum);

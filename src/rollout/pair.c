@@ -70,10 +70,16 @@ static void reveal(struct rollout *rollout, const struct pair *pair, unsigned me
     if (has_failed(pair->outcome[member])) {
         counts->failed++;
         rollout->absolute_moved = true;
-        if (arm == ARM_RELEASE)
+        if (arm == ARM_RELEASE) {
             rollout->strata[pair->stratum].paired.failed++;
-        else
+            cell_of(rollout, pair->organisation[member], pair->stratum)->paired.failed++;
+        } else
             rollout->placebos_moved = true;
+    }
+    if (arm == ARM_RELEASE) {
+        cell_of(rollout, pair->organisation[member], pair->stratum)->paired.begun++;
+        cell_settled(rollout, pair->organisation[member], pair->stratum,
+                     has_failed(pair->outcome[member]));
     }
     if (arm == ARM_RELEASE && pair->release_stage == rollout->stage)
         rollout->stage_settled++;
@@ -83,10 +89,12 @@ static void toss(struct rollout *rollout, const struct pair *pair, unsigned memb
 {
     if (rollout->halted) /* trials revert from here on: partners are no longer alike */
         return;
-    if (pair_arm(pair, member) == ARM_PLACEBO)
-        rollout->k_placebo++;
-    else if (!has_failed(pair->outcome[1 - member]))
-        rollout->k_release++;
+    bool release = pair_arm(pair, member) == ARM_RELEASE;
+    if (release && has_failed(pair->outcome[1 - member]))
+        return alarm_toss(rollout);
+    rollout->k_placebo += !release;
+    rollout->k_release += release;
+    quorum_toss(rollout, pair->organisation[member], release);
     alarm_toss(rollout);
 }
 
@@ -102,6 +110,8 @@ static void close_pair(struct rollout *rollout, uint32_t number)
             if (arm == ARM_RELEASE) {
                 stratum->paired.begun--;
                 rollout->absolute_moved = true; /* fewer have begun: more evidence */
+            } else {
+                rollout->placebos_moved = true;
             }
         } else {
             if (!pair->decided)
@@ -132,6 +142,7 @@ void pair_settle(struct rollout *rollout, uint32_t number, unsigned member, char
         if (!pair->decided && pair->outcome[partner] == 'h')
             reveal(rollout, pair, partner);
         rollout->strata[pair->stratum].decided += !pair->decided;
+        cell_of(rollout, pair->organisation[member], pair->stratum)->decided += !pair->decided;
         pair->decided = true;
         reveal(rollout, pair, member);
         toss(rollout, pair, member);

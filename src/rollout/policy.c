@@ -312,17 +312,21 @@ static void set_defaults(struct policy *policy)
         .approvals_emergency = 3,
         .strata = list_copy(default_strata),
         .organisation_share = 0.01,
+        .quorum = 1,
     };
 }
 
 static int read_policy(const json_t *value, struct policy *policy, struct error *error)
 {
-    static const char *const known[] = {
-        "class",     "harm_budget",     "alpha",         "confidence",
-        "tolerance", "placebo",         "soak",          "deadline",
-        "on_halt",   "stages",          "approvals",     "strata",
-        "start_by",  "interrupted_for", "interruptions", "organisation_share",
-        NULL};
+    static const char *const known[] = {"class",         "harm_budget",
+                                        "alpha",         "confidence",
+                                        "tolerance",     "placebo",
+                                        "soak",          "deadline",
+                                        "on_halt",       "stages",
+                                        "approvals",     "strata",
+                                        "start_by",      "interrupted_for",
+                                        "interruptions", "organisation_share",
+                                        "quorum",        NULL};
     static const char where[] = "policy";
     unsigned class = 0, placebo = policy->placebo_pairs, on_halt = policy->on_halt_revert;
     uint64_t interruptions = policy->interruptions;
@@ -353,6 +357,7 @@ static int read_policy(const json_t *value, struct policy *policy, struct error 
         (r = read_choice(value, where, "on_halt", on_halt_names, &on_halt, error)) < 0 ||
         (r = read_quantity(value, where, "organisation_share", parse_share, 0, 1,
                            "a share such as 1% or 0.01", &policy->organisation_share, error)) < 0 ||
+        (r = read_count(value, where, "quorum", 16, &policy->quorum, error)) < 0 ||
         (r = read_names(value, where, "strata", 0, STRATA_MAX, &policy->strata, error)) < 0 ||
         (r = read_approvals(value, policy, error)) < 0 ||
         (r = read_stages(value, policy, error)) < 0)
@@ -445,7 +450,7 @@ json_t *policy_json(const struct policy *policy)
     json_t *object = json_pack(
         "{s:s, s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:s, s:f, s:f, s:f, s:f, s:I, s:s, s:o, s:{s:I, "
         "s:I},"
-        " s:o, s:f}",
+        " s:o, s:f, s:I}",
         "class", class_names[policy->class], "harm_budget", policy->harm_budget, "alpha",
         policy->alpha, "confidence", policy->confidence, "tolerance", "ratio",
         policy->tolerance_ratio, "floor", policy->tolerance_floor, "cap", policy->tolerance_cap,
@@ -454,7 +459,8 @@ json_t *policy_json(const struct policy *policy)
         "interruptions", (json_int_t)policy->interruptions, "on_halt",
         on_halt_names[policy->on_halt_revert], "stages", stages, "approvals", "start",
         (json_int_t)policy->approvals_start, "emergency", (json_int_t)policy->approvals_emergency,
-        "strata", names_json(policy->strata), "organisation_share", policy->organisation_share);
+        "strata", names_json(policy->strata), "organisation_share", policy->organisation_share,
+        "quorum", (json_int_t)policy->quorum);
     if (!object)
         abort(); /* out of memory, as in base/buf.h */
     return object;

@@ -141,6 +141,9 @@ void slices_settle(struct rollout *rollout, const struct exposure *exposure, cha
         counts->decided += pair && !second;
         counts->k_release += pair && release && !second;
         counts->k_placebo += !release;
+        quorum_slice_toss(rollout, profile->slices[i],
+                          rollout->devices[exposure->device].organisation, pair && !second,
+                          pair && release && !second, !release);
     }
     if (failed && release && pair && !second)
         rollout->slice_suspect = exposure->profile;
@@ -177,6 +180,16 @@ uint32_t slices_accused(struct rollout *rollout)
                                        rollout->log_threshold))
         return NONE;
     return worst;
+}
+
+/* The same for one slice, where some organisations are left out. */
+bool slice_stands(struct rollout *rollout, uint32_t slice)
+{
+    struct slice_counts counts = rollout->slices[slice];
+    quorum_slice(rollout, slice, &counts);
+    return log_at_least(log_coins(&counts) + log(COINS), rollout->log_threshold) &&
+           log_at_least(log_slice(rollout, &counts) - log(SLICES_MAX) + log_share(rollout),
+                        rollout->log_threshold);
 }
 
 static int heavier(const void *a, const void *b)

@@ -58,6 +58,7 @@ static int add_organisations(struct rollout *rollout, const struct rollout_start
         rollout->organisations[number].budget = (uint64_t)nearbyint(budget * UNITS) + 1;
         rollout->fleet += devices;
     }
+    rollout->many_organisations = start->organisation_count > 1;
     return 0;
 }
 
@@ -100,14 +101,15 @@ void rollout_free(struct rollout *rollout)
     names_free(&rollout->organisation_names);
     names_free(&rollout->group_names);
     names_free(&rollout->stratum_names);
+    names_free(&rollout->part_names);
     for (unsigned i = 0; i < rollout->approver_count; i++)
         free(rollout->approvers[i]);
-    void *owned[] = {rollout->name,       rollout->release,       rollout->seed,
-                     rollout->approvers,  rollout->approved,      rollout->organisations,
-                     rollout->groups,     rollout->strata,        rollout->ranked,
-                     rollout->cells,      rollout->devices,       rollout->exposures,
-                     rollout->heap,       rollout->pairs,         rollout->reverts,
-                     rollout->because_by, rollout->because_reason};
+    void *owned[] = {
+        rollout->name,       rollout->release,        rollout->seed,         rollout->approvers,
+        rollout->approved,   rollout->organisations,  rollout->groups,       rollout->strata,
+        rollout->ranked,     rollout->cells,          rollout->parts,        rollout->devices,
+        rollout->exposures,  rollout->heap,           rollout->pairs,        rollout->reverts,
+        rollout->because_by, rollout->because_reason, rollout->because_slice};
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++)
         free(owned[i]);
     free(rollout);

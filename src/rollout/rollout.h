@@ -236,5 +236,19 @@ struct rollout_slice_view {
 };
 size_t rollout_slices(const struct rollout *rollout, struct rollout_slice_view *ret, size_t cap);
 
+/* What each organisation reports of the release. One that is too healthy or too sick differs from
+ * all the others together beyond chance (bounds at 1 - alpha): its devices or its reports differ.
+ */
+struct rollout_organisation_view {
+    const char *name;
+    uint64_t n, k;
+    uint64_t k_release, k_placebo;
+    bool stopped; /* by its own evidence */
+    bool held;    /* by its own people */
+    bool too_healthy, too_sick;
+};
+size_t rollout_organisations(const struct rollout *rollout, struct rollout_organisation_view *ret,
+                             size_t cap);
+
 /* A digest of the whole state, for "the state equals the fold of its own events". */
 void rollout_fingerprint(const struct rollout *rollout, uint8_t ret[static 32]);

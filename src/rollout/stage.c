@@ -115,7 +115,8 @@ static bool may_open(const struct rollout *rollout, unsigned index)
 
 static bool running(const struct rollout *rollout)
 {
-    return !rollout->halted && !rollout->paused_person && !rollout->paused_environment;
+    return !rollout->halted && !rollout->paused_person && !rollout->paused_environment &&
+           !rollout->paused_organisation;
 }
 
 /* What the stage in force still lacks besides time. */

@@ -4,7 +4,7 @@ static enum rollout_state state_of(const struct rollout *rollout)
 {
     if (rollout->halted)
         return ROLLOUT_HALTED;
-    if (rollout->paused_person || rollout->paused_environment)
+    if (rollout->paused_person || rollout->paused_environment || rollout->paused_organisation)
         return ROLLOUT_PAUSED;
     return rollout->done ? ROLLOUT_DONE : ROLLOUT_RUNNING;
 }

@@ -26,7 +26,14 @@ void stratum_price(struct rollout *rollout, uint32_t number)
 {
     struct stratum *stratum = &rollout->strata[number];
     const struct policy *policy = &rollout->policy;
-    const struct counts *release = &stratum->arm[ARM_RELEASE];
+    struct counts release = stratum->arm[ARM_RELEASE];
+    /* Whoever says that all is well with most of the devices does not widen the window alone. */
+    if (rollout->many_organisations && policy->quorum > 0 && stratum->largest != NONE &&
+        stratum->largest_settled < release.settled) {
+        const struct counts *largest = &rollout->cells[stratum->largest].release;
+        release.settled -= largest->settled;
+        release.failed -= largest->failed;
+    }
     const struct counts *control = &stratum->arm[ARM_PLACEBO];
     double alpha = 1 - policy->confidence;
 
@@ -39,8 +46,8 @@ void stratum_price(struct rollout *rollout, uint32_t number)
     stratum->tolerated = tolerated;
 
     double price = 1; /* exactly, with no evidence: at most ⌊H⌋ are exposed at all */
-    if (release->settled > 0)
-        price = fmax(bound_upper(release->settled, release->failed, alpha) -
+    if (release.settled > 0)
+        price = fmax(bound_upper(release.settled, release.failed, alpha) -
                          bound_lower(control->settled, control->failed, alpha),
                      EPSILON);
     uint64_t cost = (uint64_t)nearbyint(price * UNITS);
@@ -64,7 +71,7 @@ void room_give(struct rollout *rollout, uint32_t stratum)
     rollout->used -= rollout->strata[stratum].cost;
 }
 
-static struct cell *cell_of(struct rollout *rollout, uint32_t organisation, uint32_t stratum)
+struct cell *cell_of(struct rollout *rollout, uint32_t organisation, uint32_t stratum)
 {
     uint32_t at = rollout->organisations[organisation].cells;
     while (at != NONE && rollout->cells[at].stratum != stratum)
@@ -79,6 +86,21 @@ static struct cell *cell_of(struct rollout *rollout, uint32_t organisation, uint
         rollout->organisations[organisation].cells = at;
     }
     return &rollout->cells[at];
+}
+
+/* After the counts of the stratum: the release of a device of the organisation has settled. */
+void cell_settled(struct rollout *rollout, uint32_t organisation, uint32_t number, bool failed)
+{
+    struct cell *cell = cell_of(rollout, organisation, number);
+    struct stratum *stratum = &rollout->strata[number];
+    cell->release.settled++;
+    cell->release.failed += failed;
+    rollout->organisations[organisation].settled++;
+    rollout->organisations[organisation].failed += failed;
+    if (stratum->largest == NONE || cell->release.settled > stratum->largest_settled) {
+        stratum->largest = (uint32_t)(cell - rollout->cells);
+        stratum->largest_settled = cell->release.settled;
+    }
 }
 
 void organisation_room(struct rollout *rollout, uint32_t organisation, uint32_t stratum, bool take)
