@@ -78,14 +78,14 @@ static void a_harmless_release_is_halted_with_probability_at_most_5_percent(void
 
 /* Four failures of the release and none of a placebo halt at once, as the design wants it, and a
  * noise far above the cap brings that about by itself in a rollout of a few hundred: there, and in
- * weather that breaks several devices at once, the bound is 0.3 %. */
+ * weather that breaks several devices at once, the bound is 1.5 %. */
 static void at_an_alpha_of_1_in_10000_it_is_halted_as_rarely_below_the_cap(void **state)
 {
     bool held = true;
     for (size_t i = 0; i < sizeof weathers / sizeof *weathers; i++)
         for (size_t j = 0; j < sizeof noises / sizeof *noises; j++)
             held &= share_of_halts(&weathers[i], noises[j], 1e-4, ROLLOUTS) <=
-                    allowed(i == 0 && noises[j] <= 0.02 ? 1e-4 : 0.003, ROLLOUTS);
+                    allowed(i == 0 && noises[j] <= 0.02 ? 1e-4 : 0.015, ROLLOUTS);
     assert_true(held);
 }
 
