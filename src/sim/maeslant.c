@@ -13,6 +13,8 @@
 #define PERSON_ANSWERS 3600.0  /* after a pause that calls one */
 #define PROGRESS_EVERY 65536   /* events */
 #define INTERVALS_PER_SOAK 512
+#define NAMED_SLICES 16
+#define NAMED_ORGANISATIONS 4
 
 static void decided(void *user, const struct rollout_decision *decision)
 {
@@ -181,6 +183,37 @@ static int loop(struct run *run)
     return r;
 }
 
+/* Adds to the sentence what the evidence names: the guilty slices, the organisations that it
+ * stopped for themselves, and those whose reports differ from everybody else's. */
+static void add_names(struct run *run)
+{
+    struct rollout_slice_view slices[NAMED_SLICES];
+    _cleanup_buf_ struct buf text = BUF_INIT;
+    uint32_t count = run->fleet->scenario->organisations;
+    _cleanup_free_ struct rollout_organisation_view *organisations =
+        xcalloc(count, sizeof *organisations);
+    size_t found = rollout_slices(run->rollout, slices, NAMED_SLICES), named = 0;
+
+    for (size_t i = 0; i < found && run->result->halted; i++)
+        if (slices[i].guilty)
+            buf_addf(&text, "%s%s", named++ ? ", " : "; guilty: ", slices[i].name);
+    found = rollout_organisations(run->rollout, organisations, count);
+    named = 0;
+    for (size_t i = 0; i < found; i++) {
+        const struct rollout_organisation_view *one = &organisations[i];
+        if (!one->stopped && !one->too_healthy && !one->too_sick)
+            continue;
+        if (named++ < NAMED_ORGANISATIONS)
+            buf_addf(&text, "; %s %s", one->name,
+                     one->stopped       ? "is stopped by its own evidence"
+                     : one->too_healthy ? "is too healthy to be true"
+                                        : "is sicker than all others");
+    }
+    size_t len = strlen(run->result->why);
+    if (text.len > 0)
+        (void)snprintf(run->result->why + len, sizeof run->result->why - len, "%s", text.data);
+}
+
 static void explain(struct run *run)
 {
     struct sim_result *result = run->result;
@@ -269,8 +302,10 @@ int strategy_maeslant(const struct fleet *fleet, uint64_t seed, struct sim_resul
         run.organisations[i].head = NOBODY;
     asking_arrivals(&run);
     r = loop(&run);
-    if (r == 0)
+    if (r == 0) {
         explain(&run);
+        add_names(&run);
+    }
     rollout_free(run.rollout);
     calendar_free(&run.queue);
     void *owned[] = {run.subjects, run.again, run.organisations, run.open_of, run.accused};

@@ -334,7 +334,7 @@ static int add_place(const char *text, size_t len, const struct scenario_reader 
 
 int scenario_parse(const char *text, size_t len, struct scenario *ret, struct error *error)
 {
-    struct error own;
+    struct error own = ERROR_INIT;
     struct scenario_reader reader = {.error = error ? error : &own};
     _cleanup_json_ json_t *root = NULL;
     struct scenario scenario = {0};

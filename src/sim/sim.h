@@ -29,7 +29,7 @@ struct sim_result {
     double halted_at, completed_at; /* NAN when it did not happen */
     double ended_at;
     double first_harm_at;
-    char why[400];
+    char why[512];
 };
 
 struct sim_progress {

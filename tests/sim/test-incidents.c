@@ -19,6 +19,7 @@ struct expected {
     uint64_t harmed_most;
     double soaks_most;    /* until everybody has had the turn; 0: not said */
     double exposed_least; /* share of the fleet */
+    const char *named;    /* in the sentence that says why */
 };
 
 static struct scenario load(const char *name, uint32_t devices)
@@ -46,6 +47,7 @@ static void check(const struct expected *expected, const struct sim_result *resu
               (!expected->completed || !isnan(result->completed_at)) &&
               (expected->soaks_most == 0 || result->completed_at <= expected->soaks_most * soak) &&
               (double)result->exposed >= expected->exposed_least * devices &&
+              (!expected->named || strstr(result->why, expected->named)) &&
               result->proven_harm <= result->harmed;
     if (!ok)
         fail_msg("%s, seed %llu: %llu exposed, %llu harmed, %s", expected->file,
@@ -84,9 +86,11 @@ static void mcafee_2010_harms_at_most_the_budget(void **state)
 
 static void symantec_2007_is_found_by_its_slice(void **state)
 {
-    plays(
-        &(struct expected){.file = "2007-05-18-chinese-windows", .halted = true, .harmed_most = 60},
-        1500000);
+    plays(&(struct expected){.file = "2007-05-18-chinese-windows",
+                             .halted = true,
+                             .harmed_most = 60,
+                             .named = "locale=zh-CN"},
+          1500000);
 }
 
 static void noise_of_one_in_ten_thousand_delays_nobody(void **state)
@@ -113,7 +117,11 @@ static void a_slow_burn_is_seen(void **state)
 
 static void rare_hardware_is_found_by_its_slice(void **state)
 {
-    plays(&(struct expected){.file = "rare-hardware", .halted = true, .harmed_most = 50}, 8500000);
+    plays(&(struct expected){.file = "rare-hardware",
+                             .halted = true,
+                             .harmed_most = 50,
+                             .named = "hardware=t14-gen3"},
+          8500000);
 }
 
 static void harm_after_two_hours_is_evidence_too(void **state)
@@ -136,7 +144,10 @@ static void a_monday_morning_is_no_harm(void **state)
 static void a_liar_stops_nobody_but_itself(void **state)
 {
     /* One device in thirty is the liar's own and waits. */
-    plays(&(struct expected){.file = "liar-says-failed", .exposed_least = 0.95}, 100000);
+    plays(&(struct expected){.file = "liar-says-failed",
+                             .exposed_least = 0.95,
+                             .named = "o3 is stopped"},
+          100000);
 }
 
 static void a_liar_hides_nothing_that_others_see(void **state)

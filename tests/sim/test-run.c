@@ -45,7 +45,8 @@ static void without_evidence_at_most_the_budget_is_exposed(void **state)
             scene_run(SCENE_FLEET("") BAD("probability: 1, shows: silent, after: 20s"),
                       STRATEGY_MAESLANT, seed);
         assert_true(result.halted && !result.false_halt);
-        assert_true(result.harmed <= 25 && result.exposed <= 30);
+        /* A silent one gives its room back at the moment of its deadline, before the halt. */
+        assert_true(result.harmed <= 25 && result.exposed <= 50);
         assert_true(result.halted_at <= 900.5 + 60);
     }
 }
