@@ -210,6 +210,41 @@ static void say_halt(json_t *list, const struct server_rollout *rollout,
     say_threshold(list, rollout);
 }
 
+#define SLICES_SAID 5
+
+/* Slices that e-BH names, and organisations that differ from the others. */
+static void say_parts(json_t *list, const struct server_rollout *rollout)
+{
+    struct rollout_slice_view slices[SLICES_SAID];
+    size_t count = rollout_slices(rollout->fold, slices, SLICES_SAID);
+    for (size_t i = 0; i < count && slices[i].guilty; i++)
+        say(list,
+            "Guilty slice: %.120s, where %" PRIu64 " of %" PRIu64
+            " settled releases failed and the coins fell %" PRIu64 " to %" PRIu64
+            "; of the slices named so, at most one in %.3g is named wrongly.",
+            slices[i].name, slices[i].k, slices[i].n, slices[i].k_release, slices[i].k_placebo,
+            1 / rollout->policy.alpha);
+
+    size_t cap = json_object_size(rollout->start.organisations) + 64;
+    _cleanup_free_ struct rollout_organisation_view *organisations =
+        xcalloc(cap, sizeof *organisations);
+    count = rollout_organisations(rollout->fold, organisations, cap);
+    for (size_t i = 0; i < count; i++) {
+        const struct rollout_organisation_view *mine = &organisations[i];
+        if (mine->stopped)
+            say(list,
+                "Organisation %.120s gets no more permits, by its own evidence: %" PRIu64
+                " of its %" PRIu64 " settled releases failed.",
+                mine->name, mine->k, mine->n);
+        if (mine->too_healthy || mine->too_sick)
+            say(list,
+                "Organisation %.120s reports %s failures than all the others together, beyond "
+                "chance (%" PRIu64 " of %" PRIu64 "): its devices differ, or its reports are not "
+                "true.",
+                mine->name, mine->too_healthy ? "fewer" : "more", mine->k, mine->n);
+    }
+}
+
 static void say_after_halt(json_t *list, const struct server_rollout *rollout,
                            const struct rollout_view *view)
 {
@@ -246,6 +281,18 @@ static void say_pause(json_t *list, const struct rollout_view *view)
         say(list, "Paused by %s: %s. No new permits are given, and nothing goes back.",
             because->by ? because->by : "a person",
             because->reason && *because->reason ? because->reason : "no reason was given");
+        return;
+    }
+    if (because->alarm == ALARM_ORGANISATION) {
+        char slice[140];
+        slice_text(because->slice, slice, sizeof slice);
+        say(list,
+            "Paused, because one organisation's devices alone speak against the release%s: %" PRIu64
+            " of %" PRIu64
+            " failed there, and nobody else's did. That halts nobody else. It gets no "
+            "more permits; the others wait for a person to decide (`maeslant rollout resume`, or "
+            "`halt`).",
+            slice, because->k, because->n);
         return;
     }
     say(list,
@@ -359,6 +406,7 @@ json_t *explain_rollout(struct engine *engine, struct server_rollout *rollout)
         say_causes(list, rollout);
         break;
     }
+    say_parts(list, rollout);
     if (rollout->mismatch)
         say(list,
             "Recomputing its events gave another decision than the stored one (%.300s): look "
