@@ -224,7 +224,11 @@ static const char act_usage[] =
     "  --now                with halt: confirmed devices revert without spreading in time\n"
     "  --stage NAME         with approve: that stage (the next one)\n"
     "  --organisation NAME  with hold: whose stop it is\n"
-    "  --lift               with hold: end it\n" CONTROL_HELP "\n"
+    "  --lift               with hold: end it\n"
+    "  --exclude NAME=VALUE with resume, after a halt: prepare a new release of the same payload\n"
+    "                       that leaves these devices out; the halt stays\n"
+    "  --release DIR        with --exclude: the halted release's folder\n"
+    "  --output DIR         with --exclude: the new one, made; must not exist\n" CONTROL_HELP "\n"
     "Example:\n"
     "  maeslant rollout halt sensor-3 --reason 'reports of crashes' --dir ./plane\n";
 
@@ -232,17 +236,21 @@ int command_rollout_act(int argc, char **argv)
 {
     struct control control = {0};
     const char *verb = argv[0], *name, *reason = NULL, *by = NULL, *stage = NULL,
-               *organisation = NULL;
+               *organisation = NULL, *exclude = NULL, *release = NULL, *output = NULL;
     bool now = false, lift = false;
     const struct option_spec specs[] = {
-        {"reason", 's', &reason}, {"by", 's', &by},     {"now", 'f', &now},
-        {"stage", 's', &stage},   {"lift", 'f', &lift}, {"organisation", 's', &organisation},
-        CONTROL_OPTIONS(control)};
+        {"reason", 's', &reason},   {"by", 's', &by},
+        {"now", 'f', &now},         {"stage", 's', &stage},
+        {"lift", 'f', &lift},       {"organisation", 's', &organisation},
+        {"exclude", 's', &exclude}, {"release", 's', &release},
+        {"output", 's', &output},   CONTROL_OPTIONS(control)};
     struct error error = ERROR_INIT;
     _cleanup_json_ json_t *answer = NULL;
     int r = options_parse(argc, argv, act_usage, specs, ARRAY_SIZE(specs), &name, 1, 1);
     if (r >= 0)
         return r;
+    if (exclude && strcmp(verb, "resume") == 0 && is_name(name))
+        return rollout_resume_excluding(&control, name, exclude, release, output);
     if (!reason || (strcmp(verb, "hold") == 0 && !organisation)) {
         fprintf(stderr, "maeslant: --%s is needed; see --help\n",
                 reason ? "organisation" : "reason");
