@@ -24,8 +24,11 @@ uint32_t organisation_number(struct rollout *rollout, const char *name)
     uint32_t number = names_add(&rollout->organisation_names, name, strlen(name));
     if (number == before) {
         ARRAY_ROOM(rollout->organisations, number, rollout->organisation_cap);
-        rollout->organisations[number] =
-            (struct organisation){.cells = NONE, .budget = (uint64_t)UNITS + 1};
+        rollout->organisations[number] = (struct organisation){
+            .cells = NONE,
+            .budget = (uint64_t)UNITS + 1,
+            .slice = slice_of(rollout, "organisation", name),
+        };
     }
     return number;
 }
@@ -115,18 +118,36 @@ bool device_in_share(const struct device *device, double share)
     return share >= 1 || device->place < (uint64_t)ldexp(share, 64);
 }
 
-uint32_t rollout_device_add(struct rollout *rollout, const struct rollout_device *device)
+static uint32_t new_device(struct rollout *rollout, const char *id)
 {
     uint32_t number = rollout->device_count++;
     assert(number < NONE);
     ARRAY_ROOM(rollout->devices, number, rollout->device_cap);
     rollout->devices[number] = (struct device){
-        .place = place_of(rollout, device->id),
+        .place = place_of(rollout, id),
         .slot = NONE,
         .pair = NONE,
         .state = DEVICE_NEW,
     };
+    return number;
+}
+
+uint32_t rollout_device_add(struct rollout *rollout, const struct rollout_device *device)
+{
+    uint32_t number = new_device(rollout, device->id);
     rollout_device_update(rollout, number, device);
+    return number;
+}
+
+uint32_t rollout_device_add_like(struct rollout *rollout, const char *id, const char *organisation,
+                                 uint32_t like)
+{
+    assert(like < rollout->device_count && rollout->excluded_count == 0);
+    uint32_t number = new_device(rollout, id);
+    struct device *device = &rollout->devices[number];
+    device->organisation = organisation_number(rollout, organisation);
+    device->group = NONE;
+    device->profile = rollout->devices[like].profile;
     return number;
 }
 

@@ -62,6 +62,10 @@ struct rollout_device {
     size_t attribute_count;
 };
 uint32_t rollout_device_add(struct rollout *rollout, const struct rollout_device *device);
+/* The same for a device with the very attributes of another one and no group, as a simulated fleet
+ * has by the million: no names of attributes are looked up. Not where slices are excluded. */
+uint32_t rollout_device_add_like(struct rollout *rollout, const char *id, const char *organisation,
+                                 uint32_t like);
 void rollout_device_update(struct rollout *rollout, uint32_t number,
                            const struct rollout_device *device);
 

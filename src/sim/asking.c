@@ -17,6 +17,7 @@
 #define BACKOFF_FIRST 1.0
 #define BACKOFF_LAST 15.0
 #define BACKOFF_PAUSED 5.0 /* a control check needs devices that ask */
+#define LIKES_MAX 65536
 
 static uint32_t waiting(const struct run *run)
 {
@@ -186,32 +187,62 @@ static void name_device(char ret[static 16], uint32_t device)
     ret[at] = '\0';
 }
 
-static uint32_t add_subject(struct run *run, uint32_t index)
+/* The first device with these values, by which the rollout knows the attributes already; where
+ * there are too many combinations to keep, none. */
+static uint32_t *first_like(struct run *run, const uint32_t *values)
 {
-    const struct fleet *fleet = run->fleet;
-    const struct scenario *scenario = fleet->scenario;
-    uint32_t device = fleet_device(fleet, index);
+    const struct scenario *scenario = run->fleet->scenario;
+    size_t at = 0, count = 1;
+    for (size_t i = 0; i < scenario->attribute_count; i++) {
+        size_t kinds = scenario->attributes[i].value_count + 1u;
+        at = at * kinds + values[i];
+        count *= kinds;
+        if (count > LIKES_MAX)
+            return NULL;
+    }
+    if (!run->likes) {
+        run->likes = xcalloc(count, sizeof *run->likes);
+        memset(run->likes, 0xff, count * sizeof *run->likes);
+    }
+    return &run->likes[at];
+}
+
+static uint32_t introduce(struct run *run, uint32_t device, const char *organisation)
+{
+    const struct scenario *scenario = run->fleet->scenario;
     uint32_t values[FLEET_ATTRIBUTES_MAX];
     struct rollout_attribute attributes[FLEET_ATTRIBUTES_MAX];
     size_t count = 0;
-    uint32_t organisation = fleet_organisation(fleet, device);
     char id[16];
 
-    fleet_values(fleet, device, values);
+    name_device(id, device);
+    fleet_values(run->fleet, device, values);
+    uint32_t *like = first_like(run, values);
+    if (like && *like != NOBODY)
+        return rollout_device_add_like(run->rollout, id, organisation, *like);
     for (size_t i = 0; i < scenario->attribute_count; i++) {
         const struct scenario_attribute *attribute = &scenario->attributes[i];
         if (values[i] < attribute->value_count)
             attributes[count++] =
                 (struct rollout_attribute){attribute->name, attribute->values[values[i]]};
     }
-    name_device(id, device);
-    uint32_t number = rollout_device_add(
-        run->rollout, &(struct rollout_device){
-                          .id = id,
-                          .organisation = fleet->organisations[organisation].name,
-                          .attributes = attributes,
-                          .attribute_count = count,
-                      });
+    uint32_t number = rollout_device_add(run->rollout, &(struct rollout_device){
+                                                           .id = id,
+                                                           .organisation = organisation,
+                                                           .attributes = attributes,
+                                                           .attribute_count = count,
+                                                       });
+    if (like)
+        *like = number;
+    return number;
+}
+
+static uint32_t add_subject(struct run *run, uint32_t index)
+{
+    const struct fleet *fleet = run->fleet;
+    uint32_t device = fleet_device(fleet, index);
+    uint32_t organisation = fleet_organisation(fleet, device);
+    uint32_t number = introduce(run, device, fleet->organisations[organisation].name);
     assert(number == run->subject_count);
     if (number == run->subject_cap) {
         run->subject_cap = run->subject_cap ? 2 * run->subject_cap : 1024;

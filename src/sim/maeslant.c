@@ -308,7 +308,8 @@ int strategy_maeslant(const struct fleet *fleet, uint64_t seed, struct sim_resul
     }
     rollout_free(run.rollout);
     calendar_free(&run.queue);
-    void *owned[] = {run.subjects, run.again, run.organisations, run.open_of, run.accused};
+    void *owned[] = {run.subjects,      run.likes,   run.again,
+                     run.organisations, run.open_of, run.accused};
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++)
         free(owned[i]);
     return r;

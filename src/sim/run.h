@@ -51,6 +51,7 @@ struct run {
 
     struct subject *subjects; /* numbered as the rollout numbers its devices */
     uint32_t subject_count, subject_cap;
+    uint32_t *likes;         /* the first device of each combination of values */
     uint32_t fresh, arrived; /* of the fleet's order: next to ask; how many are there */
     uint32_t *again, again_count, again_cap;
     struct parked stage;          /* until a stage opens */
@@ -61,7 +62,7 @@ struct run {
     struct chance polls;
     double next_ask;
     double backoff;
-    unsigned credit; /* refusals that the window may still answer with */
+    unsigned credit;  /* refusals that the window may still answer with */
     uint64_t settled; /* exposures, either arm */
     double blocked_until;
 
