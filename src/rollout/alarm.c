@@ -417,7 +417,8 @@ static void suspect_organisation(struct rollout *rollout, uint32_t number)
     struct organisation *organisation = &rollout->organisations[number];
     bool was_paused = rollout->paused_environment, alone = true;
     for (uint32_t i = 0; i < rollout->organisation_names.count; i++)
-        alone &= i == number || rollout->organisations[i].failed == 0;
+        alone &= i == number ||
+                 rollout->organisations[i].failed + rollout->organisations[i].regressed == 0;
     organisation->accused |= alone || stops_itself(rollout, number);
     if (alone && !rollout->paused_organisation && !rollout->excused_organisation) {
         rollout->paused_environment = false;
@@ -607,6 +608,63 @@ static void convict_slice(struct rollout *rollout, uint32_t slice)
         suspect_organisation(rollout, organisation);
 }
 
+/* Confirmed devices that fail in their watch, against the cap. No placebo is watched that long, so
+ * this rests on the cap: it says nothing where the placebos fail above it, nor where a false halt
+ * in a hundred is accepted and only coins halt. */
+static struct counts watch_counts(const struct rollout *rollout)
+{
+    struct counts counts = {.failed = rollout->regressed};
+    for (uint32_t i = 0; i < rollout->ranked_count; i++) {
+        const struct counts *release = &rollout->strata[rollout->ranked[i]].arm[ARM_RELEASE];
+        counts.begun += release->settled - release->failed;
+    }
+    for (uint32_t i = 0; i < rollout->left_count; i++) {
+        const struct organisation *left = &rollout->organisations[rollout->left[i]];
+        counts.begun -= left->settled - left->failed;
+        counts.failed -= left->regressed;
+    }
+    if (counts.begun < counts.failed)
+        counts.begun = counts.failed;
+    return counts;
+}
+
+static bool stands_watch(struct rollout *rollout, uint32_t subject)
+{
+    (void)subject;
+    struct counts counts = watch_counts(rollout);
+    return counts.failed > 0 &&
+           log_at_least(log_evidence(rollout, &counts, rollout->policy.tolerance_cap) +
+                            log_part_share(rollout) - log(16),
+                        rollout->log_threshold);
+}
+
+static void check_watch(struct rollout *rollout)
+{
+    uint32_t organisation;
+    rollout->late_moved = false;
+    if (coins_alone(rollout))
+        return;
+    for (uint32_t i = 0; i < rollout->ranked_count; i++)
+        if (rollout->strata[rollout->ranked[i]].out_of_service)
+            return;
+    if (!stands_watch(rollout, NONE))
+        return;
+    if (!quorum_survives(rollout, stands_watch, NONE, &organisation)) {
+        suspect_organisation(rollout, organisation);
+        return;
+    }
+    struct counts counts = watch_counts(rollout);
+    rollout->halted = true;
+    rollout->halted_at = rollout->now;
+    set_because(rollout, ALARM_ABSOLUTE, NONE, NULL, NULL);
+    rollout->because.slice = "in the watch";
+    rollout->because.n = counts.begun;
+    rollout->because.k = counts.failed;
+    rollout->because.tolerated = rollout->policy.tolerance_cap;
+    rollout->because.log_e = log_evidence(rollout, &counts, rollout->policy.tolerance_cap);
+    announce(rollout, DECISION_HALT);
+}
+
 void alarm_check(struct rollout *rollout)
 {
     if (rollout->halted)
@@ -621,6 +679,11 @@ void alarm_check(struct rollout *rollout)
         return;
     }
     follow_placebos(rollout);
+    if (rollout->late_moved) {
+        check_watch(rollout);
+        if (rollout->halted)
+            return;
+    }
     if (rollout->absolute_moved) {
         rollout->absolute_moved = false;
         check_absolute(rollout);

@@ -40,7 +40,7 @@ static void grant_member(struct rollout *rollout, uint32_t device, uint32_t numb
     uint32_t slot = exposure_open(rollout, device, arm);
     rollout->exposures[slot].pair = number;
     rollout->exposures[slot].member = (uint8_t)member;
-    slices_begun(rollout, rollout->devices[device].profile);
+    slices_begun(rollout, &rollout->devices[device]);
     rollout->devices[device].round = rollout->round;
     if (arm == ARM_PLACEBO)
         rollout->devices[device].pair = number;

@@ -151,6 +151,15 @@ uint32_t rollout_device_add_like(struct rollout *rollout, const char *id, const 
     return number;
 }
 
+void rollout_expect(const struct rollout *rollout, uint32_t number, bool soon)
+{
+    const struct device *device = &rollout->devices[number];
+    if (!soon)
+        __builtin_prefetch(device, 1);
+    else if (device->pair != NONE)
+        __builtin_prefetch(&rollout->pairs[device->pair]);
+}
+
 void rollout_device_update(struct rollout *rollout, uint32_t number,
                            const struct rollout_device *device)
 {

@@ -99,6 +99,7 @@ static void add_organisations(struct fold *fold, const struct rollout *rollout)
         add(fold, organisation->rooms);
         add(fold, (uint64_t)organisation->accused << 1 | organisation->held);
         add(fold, organisation->settled);
+        add(fold, organisation->regressed);
         add(fold, organisation->failed);
         add(fold, organisation->k_release);
         add(fold, organisation->k_placebo);
@@ -164,6 +165,7 @@ static void add_rest(struct fold *fold, const struct rollout *rollout)
         rollout->excused,
         rollout->absolute_moved,
         rollout->placebos_moved,
+        rollout->late_moved,
         rollout->world_well,
         rollout->opened,
         rollout->stage,

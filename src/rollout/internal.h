@@ -63,8 +63,10 @@ struct organisation {
     uint64_t rooms;
     uint32_t cells; /* first of its list, or NONE */
     bool held;
-    bool accused;             /* alarm organisation: its own evidence stopped it */
-    bool left_out;            /* while an alarm is asked whether it stands without it */
+    bool accused;   /* alarm organisation: its own evidence stopped it */
+    bool left_out;  /* while an alarm is asked whether it stands without it */
+    uint32_t slice; /* of its devices, or NONE */
+    uint64_t regressed;
     uint64_t settled, failed; /* releases of its devices, as the counts know them */
     uint64_t k_release, k_placebo;
 };
@@ -147,6 +149,7 @@ struct rollout {
     uint32_t profile_cap, slice_cap, attribute_cap;
     uint64_t slice_begun;   /* devices begun in pairs */
     uint32_t slice_suspect; /* profile of the release that failed last, or NONE */
+    uint32_t slice_suspect_organisation;
     struct organisation *organisations;
     struct group *groups;
     struct stratum *strata;
@@ -184,6 +187,7 @@ struct rollout {
     double log_threshold;
     uint64_t k_release, k_placebo, proven_harm;
     bool absolute_moved; /* alarm A has something new to look at */
+    bool late_moved;     /* a device has regressed */
     bool placebos_moved; /* a placebo has failed: is A still in service? */
     bool excused;        /* the strata together, by a person */
     bool world_well;     /* a control check was clean while the pairs accused the release */
@@ -233,9 +237,11 @@ bool slices_exclude(const struct rollout *rollout, const struct rollout_device *
 uint32_t profile_number(struct rollout *rollout, const struct rollout_device *device,
                         uint32_t stratum);
 void profiles_free(struct rollout *rollout);
-void slices_begun(struct rollout *rollout, uint32_t profile);
+void slices_begun(struct rollout *rollout, const struct device *device);
+uint32_t slice_of(struct rollout *rollout, const char *name, const char *value);
 void slices_settle(struct rollout *rollout, const struct exposure *exposure, char outcome);
-uint32_t slices_accused(struct rollout *rollout); /* NONE, or the worst of those that halt */
+double log_part_share(const struct rollout *rollout); /* of alpha/2, for slices and for the watch */
+uint32_t slices_accused(struct rollout *rollout);     /* NONE, or the worst of those that halt */
 bool slice_stands(struct rollout *rollout, uint32_t slice);
 
 /* device.c */

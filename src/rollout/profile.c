@@ -35,8 +35,9 @@ static double log_slice(const struct rollout *rollout, const struct slice_counts
            log_coins(counts);
 }
 
-/* What alarm C leaves of its half of alpha, as in docs/statistics.md, less what the strata use. */
-static double log_share(const struct rollout *rollout)
+/* What alarm C leaves of its half of alpha, as in docs/statistics.md, less what the strata use: a
+ * sixteenth of it for the watch, the rest for the slices. */
+double log_part_share(const struct rollout *rollout)
 {
     return log(1 - pow(41.0 / 42, floor(rollout->policy.harm_budget)) - 1.0 / 84);
 }
@@ -44,7 +45,7 @@ static double log_share(const struct rollout *rollout)
 static uint32_t other_of(struct rollout *rollout, const char *name);
 
 /* The slice of a value, or the one of all that came too late to be followed; NONE: no room. */
-static uint32_t slice_of(struct rollout *rollout, const char *name, const char *value)
+uint32_t slice_of(struct rollout *rollout, const char *name, const char *value)
 {
     _cleanup_buf_ struct buf key = BUF_INIT;
     buf_addf(&key, "%s=%s", name, value);
@@ -77,12 +78,11 @@ static uint32_t other_of(struct rollout *rollout, const char *name)
 uint32_t profile_number(struct rollout *rollout, const struct rollout_device *device,
                         uint32_t stratum)
 {
-    uint32_t members[ATTRIBUTES_MAX + 1];
+    uint32_t members[ATTRIBUTES_MAX];
     size_t count = 0;
     _cleanup_buf_ struct buf key = BUF_INIT;
     buf_addf(&key, "%" PRIu32, stratum);
-    members[count++] = slice_of(rollout, "organisation", device->organisation);
-    for (size_t i = 0; i < device->attribute_count && count <= ATTRIBUTES_MAX; i++)
+    for (size_t i = 0; i < device->attribute_count && count < ATTRIBUTES_MAX; i++)
         members[count++] =
             slice_of(rollout, device->attributes[i].name, device->attributes[i].value);
     for (size_t i = 0; i < count; i++)
@@ -96,7 +96,7 @@ uint32_t profile_number(struct rollout *rollout, const struct rollout_device *de
     ARRAY_ROOM(rollout->profiles, number, rollout->profile_cap);
     struct profile *profile = &rollout->profiles[number];
     profile->stratum = stratum;
-    profile->slices = xcalloc(count, sizeof *profile->slices);
+    profile->slices = xcalloc(count ? count : 1, sizeof *profile->slices);
     for (size_t i = 0; i < count; i++)
         if (members[i] != NONE)
             profile->slices[profile->count++] = members[i];
@@ -115,12 +115,23 @@ void profiles_free(struct rollout *rollout)
     free(rollout->attribute_values);
 }
 
-void slices_begun(struct rollout *rollout, uint32_t number)
+/* The i-th slice of a device of this profile and organisation; the organisation's own comes last.
+ * NONE: it has none, for lack of room. */
+static uint32_t nth_slice(const struct rollout *rollout, const struct profile *profile,
+                          uint32_t organisation, uint32_t i)
 {
-    const struct profile *profile = &rollout->profiles[number];
+    return i < profile->count ? profile->slices[i] : rollout->organisations[organisation].slice;
+}
+
+void slices_begun(struct rollout *rollout, const struct device *device)
+{
+    const struct profile *profile = &rollout->profiles[device->profile];
     rollout->slice_begun++;
-    for (uint32_t i = 0; i < profile->count; i++)
-        rollout->slices[profile->slices[i]].begun++;
+    for (uint32_t i = 0; i <= profile->count; i++) {
+        uint32_t slice = nth_slice(rollout, profile, device->organisation, i);
+        if (slice != NONE)
+            rollout->slices[slice].begun++;
+    }
 }
 
 void slices_settle(struct rollout *rollout, const struct exposure *exposure, char outcome)
@@ -132,8 +143,12 @@ void slices_settle(struct rollout *rollout, const struct exposure *exposure, cha
         return;
     char partner = pair ? pair->outcome[1 - exposure->member] : 'h';
     bool second = partner == 'f' || partner == 's';
-    for (uint32_t i = 0; i < profile->count; i++) {
-        struct slice_counts *counts = &rollout->slices[profile->slices[i]];
+    uint32_t organisation = rollout->devices[exposure->device].organisation;
+    for (uint32_t i = 0; i <= profile->count; i++) {
+        uint32_t slice = nth_slice(rollout, profile, organisation, i);
+        if (slice == NONE)
+            continue;
+        struct slice_counts *counts = &rollout->slices[slice];
         counts->settled += release;
         if (!failed)
             continue;
@@ -141,12 +156,13 @@ void slices_settle(struct rollout *rollout, const struct exposure *exposure, cha
         counts->decided += pair && !second;
         counts->k_release += pair && release && !second;
         counts->k_placebo += !release;
-        quorum_slice_toss(rollout, profile->slices[i],
-                          rollout->devices[exposure->device].organisation, pair && !second,
-                          pair && release && !second, !release);
+        quorum_slice_toss(rollout, slice, organisation, pair && !second, pair && release && !second,
+                          !release);
     }
-    if (failed && release && pair && !second)
+    if (failed && release && pair && !second) {
         rollout->slice_suspect = exposure->profile;
+        rollout->slice_suspect_organisation = organisation;
+    }
 }
 
 /* A slice to which most devices belong is the fleet, of which the alarms A and C tell. */
@@ -164,8 +180,11 @@ uint32_t slices_accused(struct rollout *rollout)
         return NONE;
     /* The mean over all slices is at least what the failed device's own give to it. */
     const struct profile *profile = &rollout->profiles[suspect];
-    for (uint32_t i = 0; i < profile->count; i++) {
-        const struct slice_counts *counts = &rollout->slices[profile->slices[i]];
+    for (uint32_t i = 0; i <= profile->count; i++) {
+        uint32_t slice = nth_slice(rollout, profile, rollout->slice_suspect_organisation, i);
+        if (slice == NONE)
+            continue;
+        const struct slice_counts *counts = &rollout->slices[slice];
         if (!is_part(rollout, counts) || counts->decided > counts->begun ||
             !log_at_least(log_coins(counts) + log(COINS), rollout->log_threshold))
             continue;
@@ -173,11 +192,12 @@ uint32_t slices_accused(struct rollout *rollout)
         sum = term > best ? sum * exp(best - term) + 1 : sum + exp(term - best);
         if (term > best) {
             best = term;
-            worst = profile->slices[i];
+            worst = slice;
         }
     }
-    if (worst == NONE || !log_at_least(best + log(sum) - log(SLICES_MAX) + log_share(rollout),
-                                       rollout->log_threshold))
+    if (worst == NONE ||
+        !log_at_least(best + log(sum) - log(SLICES_MAX) + log_part_share(rollout) + log(15.0 / 16),
+                      rollout->log_threshold))
         return NONE;
     return worst;
 }
@@ -188,7 +208,8 @@ bool slice_stands(struct rollout *rollout, uint32_t slice)
     struct slice_counts counts = rollout->slices[slice];
     quorum_slice(rollout, slice, &counts);
     return log_at_least(log_coins(&counts) + log(COINS), rollout->log_threshold) &&
-           log_at_least(log_slice(rollout, &counts) - log(SLICES_MAX) + log_share(rollout),
+           log_at_least(log_slice(rollout, &counts) - log(SLICES_MAX) + log_part_share(rollout) +
+                            log(15.0 / 16),
                         rollout->log_threshold);
 }
 

@@ -134,7 +134,7 @@ bool quorum_survives(struct rollout *rollout, bool (*stands)(struct rollout *, u
             rollout->left[rollout->left_count++] = worst;
     }
     for (uint32_t i = 0; i < rollout->organisation_names.count; i++) {
-        uint64_t failed = rollout->organisations[i].failed;
+        uint64_t failed = rollout->organisations[i].failed + rollout->organisations[i].regressed;
         if (failed == 0 || is_left_out(rollout, i))
             continue;
         rollout->left[rollout->left_count++] = i;

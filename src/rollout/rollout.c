@@ -211,11 +211,14 @@ static int apply_outcome(struct rollout *rollout, const struct rollout_event *ev
     struct device *device = &rollout->devices[event->device];
     if (event->outcome == OUTCOME_REGRESSED) {
         rollout->regressed++;
+        rollout->organisations[device->organisation].regressed++;
+        rollout->late_moved = true;
         rollout->healthy--;
         rollout->failed++;
         if (isnan(rollout->first_failure_at))
             rollout->first_failure_at = rollout->now;
         device->state = DEVICE_FAILED;
+        alarm_check(rollout);
         return 0;
     }
     if (!device->in_flight) {

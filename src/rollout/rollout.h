@@ -66,6 +66,9 @@ uint32_t rollout_device_add(struct rollout *rollout, const struct rollout_device
  * has by the million: no names of attributes are looked up. Not where slices are excluded. */
 uint32_t rollout_device_add_like(struct rollout *rollout, const char *id, const char *organisation,
                                  uint32_t like);
+/* A hint that this device will ask, later or soon: it changes nothing and saves waiting for memory
+ * where devices ask in no order by the million. */
+void rollout_expect(const struct rollout *rollout, uint32_t number, bool soon);
 void rollout_device_update(struct rollout *rollout, uint32_t number,
                            const struct rollout_device *device);
 

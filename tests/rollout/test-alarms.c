@@ -273,6 +273,28 @@ static void after_a_halt_the_tosses_no_longer_count(void **state)
     rig_end(&rig);
 }
 
+static void confirmed_devices_that_regress_halt_where_the_cap_does_not_explain_it(void **state)
+{
+    struct rig rig;
+    rig_start(&rig, 25, "", NULL);
+    rig_devices(&rig, 40, "o", NULL, NULL);
+    for (uint32_t i = 0; i < 20; i++) {
+        uint32_t placebo, release = rig_pair(&rig, 2 * i, 2 * i + 1, &placebo);
+        rig_outcome(&rig, release, OUTCOME_HEALTHY);
+        rig_outcome(&rig, placebo, OUTCOME_HEALTHY);
+    }
+    for (uint32_t device = 0; rig_view(&rig).state == ROLLOUT_RUNNING; device++)
+        if (rollout_device_state(rig.rollout, device) == DEVICE_HEALTHY)
+            rig_outcome(&rig, device, OUTCOME_REGRESSED);
+    const struct rollout_decision *halt = rig_last(&rig, DECISION_HALT);
+    assert_non_null(halt);
+    assert_int_equal(halt->because.alarm, ALARM_ABSOLUTE);
+    assert_string_equal(halt->because.slice, "in the watch");
+    assert_int_equal(halt->because.n, 20);
+    assert_true(halt->because.k >= 6 && halt->because.k <= 10);
+    rig_end(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +309,7 @@ int main(void)
         cmocka_unit_test(failures_outside_pairs_send_the_devices_back_into_pairs),
         cmocka_unit_test(a_stratum_that_fails_is_named),
         cmocka_unit_test(after_a_halt_the_tosses_no_longer_count),
+        cmocka_unit_test(confirmed_devices_that_regress_halt_where_the_cap_does_not_explain_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
