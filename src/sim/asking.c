@@ -18,6 +18,8 @@
 #define BACKOFF_LAST 15.0
 #define BACKOFF_PAUSED 5.0 /* a control check needs devices that ask */
 #define LIKES_MAX 65536
+#define EXPECT_SOON 6
+#define EXPECT_LATER 12
 
 static uint32_t waiting(const struct run *run)
 {
@@ -54,7 +56,11 @@ void asking_again(struct run *run, uint32_t number)
         run->again_cap = run->again_cap ? 2 * run->again_cap : 1024;
         run->again = xrealloc(run->again, run->again_cap, sizeof *run->again);
     }
-    run->again[run->again_count++] = number;
+    /* In random order, so that the last one is any of them, with the same chance for each. */
+    uint32_t place = (uint32_t)(chance_next_unit(&run->polls) * (run->again_count + 1));
+    run->again[run->again_count] = run->again[place];
+    run->again[place] = number;
+    run->again_count++;
     if (nobody)
         run->next_ask = run->now + poll_gap(run);
 }
@@ -255,6 +261,18 @@ static uint32_t add_subject(struct run *run, uint32_t index)
     return number;
 }
 
+/* The next of `again` are known: memory is asked for what will be read of them. */
+static void expect(const struct run *run)
+{
+    if (run->again_count > EXPECT_LATER)
+        rollout_expect(run->rollout, run->again[run->again_count - 1 - EXPECT_LATER], false);
+    if (run->again_count > EXPECT_SOON) {
+        uint32_t number = run->again[run->again_count - 1 - EXPECT_SOON];
+        rollout_expect(run->rollout, number, true);
+        __builtin_prefetch(&run->subjects[number], 1);
+    }
+}
+
 int asking_poll(struct run *run)
 {
     uint32_t fresh = run->arrived - run->fresh, count = waiting(run);
@@ -264,9 +282,8 @@ int asking_poll(struct run *run)
     if (place < fresh) {
         number = add_subject(run, run->fresh++);
     } else {
-        place -= fresh;
-        number = run->again[place];
-        run->again[place] = run->again[--run->again_count];
+        number = run->again[--run->again_count];
+        expect(run);
     }
     int r = 0;
     if (fleet_cut_off(run->fleet, run->subjects[number].device, run->now, &until)) {
