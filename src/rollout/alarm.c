@@ -1,140 +1,19 @@
 #include "base/buf.h"
-#include "rollout/internal.h"
+#include "rollout/alarm-evidence.h"
 
 #include <math.h>
 
-/* Weights of alarm A's mean, fixed in advance (docs/rollout.md has the proof): all strata together
- * and the first stratum one half each, the others 1/84 in all. They add up to a little more than 1,
- * which the slack of alarm C pays for. */
-#define WEIGHT_POOLED 0.5
-#define WEIGHT_FIRST 0.5
-#define WEIGHT_OTHERS (1.0 / 84)
-
 /* What a clean control check is worth, as odds. */
 #define CHECKED 20.0
-
-static double log_weight(uint32_t rank)
-{
-    if (rank == 0)
-        return log(WEIGHT_FIRST);
-    return log(WEIGHT_OTHERS / ((double)rank * ((double)rank + 1)));
-}
-
-static struct counts sum_of(struct counts a, struct counts b)
-{
-    return (struct counts){a.begun + b.begun, a.settled + b.settled, a.failed + b.failed};
-}
-
-/* Which exposures of the release arm alarm A looks at. */
-enum scope { SCOPE_ALL, SCOPE_PAIRS };
-
-/* Strata where A measures against the cap, or all of them. */
-enum service { IN_SERVICE, ANY_SERVICE };
-
-static struct counts counts_of(const struct rollout *rollout, uint32_t number, enum scope scope)
-{
-    const struct stratum *stratum = &rollout->strata[number];
-    struct counts counts =
-        scope == SCOPE_PAIRS ? stratum->paired : sum_of(stratum->paired, stratum->alone);
-    return rollout->left_count > 0 ? quorum_counts(rollout, number, scope == SCOPE_PAIRS, counts)
-                                   : counts;
-}
-
-static struct counts pooled_counts(const struct rollout *rollout, enum scope scope,
-                                   enum service service, double *ret_tolerated)
-{
-    struct counts sum = {0};
-    double tolerated = 0;
-    for (uint32_t i = 0; i < rollout->ranked_count; i++) {
-        const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        struct counts counts = counts_of(rollout, rollout->ranked[i], scope);
-        if ((service == IN_SERVICE && stratum->out_of_service) || counts.begun == 0)
-            continue;
-        sum = sum_of(sum, counts);
-        tolerated = fmax(tolerated, stratum->tolerated);
-    }
-    *ret_tolerated = tolerated > 0 ? tolerated : rollout->policy.tolerance_cap;
-    return sum;
-}
-
-static double log_evidence(const struct rollout *rollout, const struct counts *counts,
-                           double tolerated)
-{
-    return rate_log_evidence(&rollout->mixture, counts->begun, counts->failed, tolerated);
-}
-
-double alarm_log_evidence(const struct rollout *rollout)
-{
-    double tolerated;
-    struct counts pooled = pooled_counts(rollout, SCOPE_ALL, ANY_SERVICE, &tolerated);
-    return log_evidence(rollout, &pooled, tolerated);
-}
-
-/* At least as large as the evidence, for two logarithms: the likelihood of the best of all rates
- * over that of the rate tolerated. */
-static double log_ceiling(const struct counts *counts, double tolerated)
-{
-    double n = (double)counts->begun, k = (double)counts->failed;
-    if (k <= n * tolerated)
-        return 0;
-    double ceiling = k * log(k / n / tolerated);
-    if (k < n)
-        ceiling += (n - k) * log((1 - k / n) / (1 - tolerated));
-    return ceiling;
-}
-
-/* The weighted mean of alarm A, over components that are in service and have a failure (the rest
- * is left out, which only lowers it). `ret_accused` is the component that weighs most. */
-static double log_mean(const struct rollout *rollout, enum scope scope, enum service service,
-                       bool with_excused, uint32_t *ret_accused)
-{
-    double tolerated, best = -INFINITY, sum = 0;
-    struct counts pooled = pooled_counts(rollout, scope, service, &tolerated);
-    *ret_accused = NONE;
-    if (pooled.failed == 0)
-        return -INFINITY;
-
-    double ceiling = log_ceiling(&pooled, tolerated);
-    for (uint32_t i = 0; i < rollout->ranked_count; i++) {
-        const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        struct counts counts = counts_of(rollout, rollout->ranked[i], scope);
-        if ((service == ANY_SERVICE || !stratum->out_of_service) && counts.failed > 0)
-            ceiling = fmax(ceiling, log_ceiling(&counts, stratum->tolerated));
-    }
-    if (ceiling < rollout->log_threshold - 0.1)
-        return ceiling;
-
-    if (with_excused || !rollout->excused) {
-        best = log(WEIGHT_POOLED) + log_evidence(rollout, &pooled, tolerated);
-        sum = 1; /* in multiples of exp(best) */
-    }
-    for (uint32_t i = 0; i < rollout->ranked_count; i++) {
-        const struct stratum *stratum = &rollout->strata[rollout->ranked[i]];
-        struct counts counts = counts_of(rollout, rollout->ranked[i], scope);
-        if ((service == IN_SERVICE && stratum->out_of_service) || counts.failed == 0 ||
-            (stratum->excused && !with_excused))
-            continue;
-        double term =
-            log_weight(stratum->rank) + log_evidence(rollout, &counts, stratum->tolerated);
-        if (term > best) {
-            sum = sum * exp(best - term) + 1;
-            best = term;
-            *ret_accused = rollout->ranked[i];
-        } else {
-            sum += exp(term - best);
-        }
-    }
-    return best + log(sum);
-}
 
 static void set_because(struct rollout *rollout, enum rollout_alarm alarm, uint32_t slice,
                         const char *by, const char *reason)
 {
     struct rollout_because *because = &rollout->because;
     double tolerated;
-    struct counts counts = pooled_counts(rollout, SCOPE_ALL, ANY_SERVICE, &tolerated);
+    struct counts counts = alarm_pooled(rollout, SCOPE_ALL, ANY_SERVICE, &tolerated);
     if (slice != NONE) {
-        counts = counts_of(rollout, slice, SCOPE_ALL);
+        counts = alarm_counts(rollout, slice, SCOPE_ALL);
         tolerated = rollout->strata[slice].tolerated;
     }
     free(rollout->because_by);
@@ -149,7 +28,7 @@ static void set_because(struct rollout *rollout, enum rollout_alarm alarm, uint3
         .n = counts.begun,
         .k = counts.failed,
         .tolerated = tolerated,
-        .log_e = log_evidence(rollout, &counts, tolerated),
+        .log_e = alarm_log_rate(rollout, &counts, tolerated),
         .k_release = rollout->k_release,
         .k_placebo = rollout->k_placebo,
         .proven_harm = rollout->proven_harm,
@@ -248,7 +127,7 @@ static double log_joint(const struct rollout *rollout, uint32_t accused)
     uint64_t pairs = 0, decided = 0;
     for (uint32_t i = 0; i < rollout->ranked_count; i++) {
         uint32_t number = rollout->ranked[i];
-        pairs += counts_of(rollout, number, SCOPE_PAIRS).begun;
+        pairs += alarm_counts(rollout, number, SCOPE_PAIRS).begun;
         decided += quorum_decided(rollout, number, rollout->strata[number].decided);
     }
     double evidence = log_pairs(rollout, pairs, decided);
@@ -257,8 +136,8 @@ static double log_joint(const struct rollout *rollout, uint32_t accused)
     if (accused != NONE && rollout->ranked_count > 1) {
         const struct stratum *stratum = &rollout->strata[accused];
         evidence =
-            fmax(evidence, log_weight(stratum->rank) +
-                               log_pairs(rollout, counts_of(rollout, accused, SCOPE_PAIRS).begun,
+            fmax(evidence, alarm_log_weight(stratum->rank) +
+                               log_pairs(rollout, alarm_counts(rollout, accused, SCOPE_PAIRS).begun,
                                          quorum_decided(rollout, accused, stratum->decided)));
     }
     return evidence + log_coins(rollout);
@@ -309,7 +188,7 @@ static bool placebos_fail(const struct rollout *rollout, uint32_t accused, uint6
         sum.failed += stratum->arm[ARM_PLACEBO].failed;
     }
     return sum.failed >= least &&
-           log_at_least(log_evidence(rollout, &sum, rollout->policy.tolerance_cap),
+           log_at_least(alarm_log_rate(rollout, &sum, rollout->policy.tolerance_cap),
                         log(ENVIRONMENT_ODDS));
 }
 
@@ -381,10 +260,10 @@ static bool stands_absolute(struct rollout *rollout, uint32_t accused)
     if (stands_proven(rollout, accused))
         return true;
     if (coins_prove(rollout) &&
-        log_at_least(log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &other),
+        log_at_least(alarm_log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &other),
                      rollout->log_threshold))
         return true;
-    return log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &other),
+    return log_at_least(alarm_log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &other),
                         rollout->log_threshold) &&
            (!rollout->policy.placebo_pairs || release_fails_apart(rollout, accused));
 }
@@ -454,19 +333,19 @@ static void check_absolute(struct rollout *rollout)
 {
     uint32_t accused;
     if (coins_prove(rollout) &&
-        log_at_least(log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &accused),
+        log_at_least(alarm_log_mean(rollout, SCOPE_ALL, ANY_SERVICE, true, &accused),
                      rollout->log_threshold)) {
         convict(rollout, ALARM_ABSOLUTE, accused, stands_absolute);
         return;
     }
-    while (log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &accused),
+    while (log_at_least(alarm_log_mean(rollout, SCOPE_ALL, IN_SERVICE, true, &accused),
                         rollout->log_threshold)) {
         if (!rollout->policy.placebo_pairs || release_fails_apart(rollout, accused)) {
             convict(rollout, ALARM_ABSOLUTE, accused, stands_absolute);
             return;
         }
         if (rollout->paused_environment || rollout->paused_organisation ||
-            !log_at_least(log_mean(rollout, SCOPE_ALL, IN_SERVICE, false, &accused),
+            !log_at_least(alarm_log_mean(rollout, SCOPE_ALL, IN_SERVICE, false, &accused),
                           rollout->log_threshold))
             return;
         if (!take_out_of_service(rollout, accused, 1)) {
@@ -502,7 +381,7 @@ static void arm_again(struct rollout *rollout)
 static bool pairs_accuse(const struct rollout *rollout)
 {
     uint32_t accused;
-    return log_at_least(log_mean(rollout, SCOPE_PAIRS, IN_SERVICE, true, &accused),
+    return log_at_least(alarm_log_mean(rollout, SCOPE_PAIRS, IN_SERVICE, true, &accused),
                         rollout->log_threshold);
 }
 
@@ -512,9 +391,9 @@ static bool pairs_accuse(const struct rollout *rollout)
 static unsigned control_needed(const struct rollout *rollout)
 {
     double tolerated, cap = rollout->policy.tolerance_cap;
-    struct counts counts = pooled_counts(rollout, SCOPE_PAIRS, IN_SERVICE, &tolerated);
+    struct counts counts = alarm_pooled(rollout, SCOPE_PAIRS, IN_SERVICE, &tolerated);
     if (rollout->accused != NONE)
-        counts = counts_of(rollout, rollout->accused, SCOPE_PAIRS);
+        counts = alarm_counts(rollout, rollout->accused, SCOPE_PAIRS);
     if (counts.failed == 0 || !pairs_accuse(rollout)) /* it can only come to arm_again() */
         return CONTROL_PLACEBOS;
     double rate = fmin((double)counts.failed / (double)counts.begun, 0.9);
@@ -633,7 +512,7 @@ static bool stands_watch(struct rollout *rollout, uint32_t subject)
     (void)subject;
     struct counts counts = watch_counts(rollout);
     return counts.failed > 0 &&
-           log_at_least(log_evidence(rollout, &counts, rollout->policy.tolerance_cap) +
+           log_at_least(alarm_log_rate(rollout, &counts, rollout->policy.tolerance_cap) +
                             log_part_share(rollout) - log(16),
                         rollout->log_threshold);
 }
@@ -661,7 +540,7 @@ static void check_watch(struct rollout *rollout)
     rollout->because.n = counts.begun;
     rollout->because.k = counts.failed;
     rollout->because.tolerated = rollout->policy.tolerance_cap;
-    rollout->because.log_e = log_evidence(rollout, &counts, rollout->policy.tolerance_cap);
+    rollout->because.log_e = alarm_log_rate(rollout, &counts, rollout->policy.tolerance_cap);
     announce(rollout, DECISION_HALT);
 }
 
