@@ -160,15 +160,34 @@ static int make_all(const struct init *init, const char *key_dir, struct error *
     return give_away(init, error);
 }
 
+static void add_path(json_t *answer, const char *name, const char *directory, const char *file)
+{
+    _cleanup_free_ char *path = path_join(directory, file);
+    json_object_set_new(answer, name, json_string(path));
+}
+
+static void print_made(const struct init *init, const char *key_dir)
+{
+    _cleanup_json_ json_t *answer = json_pack("{s:s}", "directory", init->directory);
+    add_path(answer, "ca", init->directory, SERVE_CA);
+    add_path(answer, "admin_token", init->directory, SERVE_ADMIN_TOKEN);
+    add_path(answer, "viewer_token", init->directory, SERVE_VIEWER_TOKEN);
+    if (!init->release_key_pub)
+        add_path(answer, "release_key", key_dir, "release.key");
+    print_json(answer);
+}
+
 int command_init(int argc, char **argv)
 {
     struct init init = {.listen = "127.0.0.1:8443"};
+    bool json = false;
     const struct option_spec specs[] = {
         {"name", 'm', &init.names},
         {"listen", 's', &init.listen},
         {"release-key-dir", 's', &init.release_key_dir},
         {"release-key-pub", 's', &init.release_key_pub},
         {"user", 's', &init.user},
+        {"json", 'f', &json},
     };
     struct error error = ERROR_INIT;
     int r = options_parse(argc, argv, usage, specs, ARRAY_SIZE(specs), &init.directory, 1, 1);
@@ -178,6 +197,10 @@ int command_init(int argc, char **argv)
         init.release_key_dir ? xstrdup(init.release_key_dir) : path_join(init.directory, "offline");
     if ((r = make_all(&init, key_dir, &error)) < 0)
         return fail(r, &error);
+    if (json) {
+        print_made(&init, key_dir);
+        return EXIT_OK;
+    }
     printf("A control plane was made in %s (level 0: one machine, an offline release key).\n\n"
            "  its CA                 %s/" SERVE_CA "\n"
            "  administrators' token  %s/" SERVE_ADMIN_TOKEN "\n"
