@@ -114,16 +114,17 @@ static void check_canary(struct crowd *crowd, void *state)
     const struct crowd_counts *all = &crowd->all, *before = &canary->before;
     uint64_t healthy = all->healthy - before->healthy;
     uint64_t bad = all->failed - before->failed + all->silent - before->silent;
+    uint64_t verdicts = healthy + bad;
     if (canary->promoted)
         return;
     canary->before = *all;
-    if (healthy + bad == 0 || (double)healthy < MIN_SUCCESS * (double)(healthy + bad)) {
+    if (verdicts == 0 || (double)healthy < MIN_SUCCESS * (double)verdicts) {
         if (++canary->failed_checks >= FAILED_CHECKS)
             crowd_halt(crowd,
                        "%u checks found less than %.0f %% success, the last one %llu of "
                        "%llu devices",
                        canary->failed_checks, 100 * MIN_SUCCESS, (unsigned long long)healthy,
-                       (unsigned long long)(healthy + bad));
+                       (unsigned long long)verdicts);
         return;
     }
     canary->promoted = ++canary->step * STEP_WEIGHT > MAX_WEIGHT + 1e-9;

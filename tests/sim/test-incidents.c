@@ -27,7 +27,7 @@ static struct scenario load(const char *name, uint32_t devices)
     char path[600];
     _cleanup_buf_ struct buf text = BUF_INIT;
     struct error error = ERROR_INIT;
-    struct scenario scenario;
+    struct scenario scenario = {0};
     (void)snprintf(path, sizeof path, "%s/%s.yaml", folder, name);
     if (file_read(AT_FDCWD, path, 1 << 20, &text, &error) < 0 ||
         scenario_parse(text.data, text.len, &scenario, &error) < 0)
