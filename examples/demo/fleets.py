@@ -154,7 +154,8 @@ def bring_up(devices, ready, timeout=120):
 
 def write_policy(path, **changes):
     """The demo's policy: H = 4, soaks of five seconds, stages of 4, 12 and all."""
-    policy = {'class': 'routine', 'harm_budget': 4, 'soak': '5s', 'deadline': '20s',
+    # Two devices an organisation: here one organisation's word counts, so that four failures halt.
+    policy = {'class': 'routine', 'harm_budget': 4, 'soak': '5s', 'deadline': '20s', 'quorum': 0,
               'stages': [{'name': 'four', 'devices': 4}, {'name': 'twelve', 'devices': 12},
                          {'name': 'all', 'share': '100%'}], **changes}
     path.write_text(json.dumps(policy) + '\n')
