@@ -312,7 +312,7 @@ static void set_defaults(struct policy *policy)
         .approvals_emergency = 3,
         .strata = list_copy(default_strata),
         .organisation_share = 0.01,
-        .quorum = 1,
+        .quorum = 0,
     };
 }
 

@@ -72,7 +72,7 @@ static void one_that_cries_failed_pauses_and_calls_a_person_but_halts_nobody(voi
 {
     unsigned paused = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
-        struct ending ending = run(seed, 0, LIE_FAILED, "\"strata\":[\"os\"]");
+        struct ending ending = run(seed, 0, LIE_FAILED, "\"quorum\":1,\"strata\":[\"os\"]");
         /* Where a device of others failed by itself as well, it is stopped without a pause. */
         assert_int_not_equal(ending.view.state, ROLLOUT_HALTED);
         if (ending.view.state == ROLLOUT_PAUSED) {
@@ -92,19 +92,20 @@ static void one_that_says_healthy_hides_nothing_and_is_named(void **state)
 {
     unsigned named = 0, halted = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
-        struct ending ending = run(seed, 1, LIE_HEALTHY, "\"strata\":[\"os\"]");
+        struct ending ending = run(seed, 1, LIE_HEALTHY, "\"quorum\":1,\"strata\":[\"os\"]");
         assert_int_equal(ending.view.state, ROLLOUT_HALTED);
         assert_true(ending.harmed <= 30);
-        ending = run(seed, 0.1, LIE_HEALTHY, "\"strata\":[\"os\"],\"on_halt\":\"keep\"");
+        ending =
+            run(seed, 0.1, LIE_HEALTHY, "\"quorum\":1,\"strata\":[\"os\"],\"on_halt\":\"keep\"");
         halted += ending.view.state == ROLLOUT_HALTED;
         assert_true(ending.harmed <= 80);
     }
     assert_true(halted >= 18);
     /* Where nothing halts, half of the others' devices fail and the liar's never do. */
     for (uint64_t seed = 0; seed < 5; seed++) {
-        struct ending ending =
-            run(seed, 0.4, LIE_HEALTHY,
-                "\"strata\":[\"os\"],\"alpha\":1e-3,\"tolerance\":{\"cap\":0.59,\"ratio\":1000}");
+        struct ending ending = run(seed, 0.4, LIE_HEALTHY,
+                                   "\"quorum\":1,\"strata\":[\"os\"],\"alpha\":1e-3,\"tolerance\":{"
+                                   "\"cap\":0.59,\"ratio\":1000}");
         named += ending.list[0].too_healthy;
         for (int i = 1; i < ORGANISATIONS; i++)
             assert_false(ending.list[i].too_healthy);
@@ -116,7 +117,7 @@ static void harm_that_all_see_halts_all_soon(void **state)
 {
     double harmed = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
-        struct ending ending = run(seed, 1, LIE_NONE, "\"strata\":[\"os\"]");
+        struct ending ending = run(seed, 1, LIE_NONE, "\"quorum\":1,\"strata\":[\"os\"]");
         assert_int_equal(ending.view.state, ROLLOUT_HALTED);
         assert_true(ending.harmed <= 30);
         harmed += (double)ending.harmed;
@@ -127,7 +128,7 @@ static void harm_that_all_see_halts_all_soon(void **state)
 static void a_person_lets_the_others_go_on_and_the_accused_stays_stopped(void **state)
 {
     struct rig rig;
-    rig_start(&rig, 8, "\"strata\":[\"os\"]", "o0=100,o1=100");
+    rig_start(&rig, 8, "\"strata\":[\"os\"],\"quorum\":1", "o0=100,o1=100");
     uint32_t first = rig_devices(&rig, 40, "o0", "os=linux", NULL);
     uint32_t others = rig_devices(&rig, 40, "o1", "os=linux", NULL);
     for (uint32_t at = first; rig_view(&rig).state == ROLLOUT_RUNNING; at += 2) {
