@@ -40,7 +40,7 @@ struct policy {
     size_t stage_count; /* ≥ 1 */
     unsigned approvals_start, approvals_emergency;
     char **strata;   /* attributes that make a stratum; default os, kernel, arch, engine */
-    uint64_t quorum; /* organisations that may be left out of the evidence for a halt, 1 */
+    uint64_t quorum; /* organisations that may be left out of the evidence for a halt, 0 */
     double
         organisation_share; /* 0.01: an organisation's own harm budget is max(1, share × devices) */
 };
